@@ -1,0 +1,231 @@
+# Beam: `make help` says what there is. Sources are found by themselves: put a file into its folder and it is built.
+.DEFAULT_GOAL := all
+SHELL := /bin/bash
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DEPS    := $(abspath $(or $(BEAM_DEPS),build/deps))
+VERSION := $(shell sed -n 's/^.define BEAM_VERSION "\(.*\)"/\1/p' include/beam/beam.h 2>/dev/null)
+VERSION := $(or $(VERSION),0.1.0)
+ABI     := 0
+
+# ---- switches: SAN=address,undefined|thread|fuzzer  CORE=1  GNUTLS=0 SQLITE=0 JSON=0 YAML=0  CC=clang --------------
+SAN  ?=
+CORE ?= 0
+ifeq ($(CORE),1)
+GNUTLS ?= 0
+SQLITE ?= 0
+JSON   ?= 0
+YAML   ?= 0
+endif
+GNUTLS ?= 1
+SQLITE ?= 1
+JSON   ?= 1
+YAML   ?= 1
+ifeq ($(SAN),fuzzer)
+CC := clang
+endif
+
+# mbedTLS's flags come from the set-up; including them makes a fresh machine run it by itself.
+NO_SETUP := help clean distclean format layers setup
+ifneq ($(filter-out $(NO_SETUP),$(or $(MAKECMDGOALS),all)),)
+include $(DEPS)/setup.mk
+$(DEPS)/setup.mk: .ci/setup
+	@BEAM_DEPS=$(DEPS) .ci/setup build
+endif
+
+# A feature left out takes its files (x_gnutls.c, ...), its library and its -D with it.
+MODULES := libevent_core libevent_extra libevent_pthreads libnghttp2 libsodium
+OMIT    :=
+DEFINES := -D_GNU_SOURCE
+feature = $(if $(filter 0,$($(1))),$(eval OMIT += %_$(2).c)$(eval DEFINES += -DBEAM_NO_$(1)),$(eval MODULES += $(3)))
+$(call feature,GNUTLS,gnutls,gnutls)
+$(call feature,SQLITE,sqlite,sqlite3)
+$(call feature,JSON,json,jansson)
+$(call feature,YAML,yaml,yaml-0.1)
+
+# ---- flags ----------------------------------------------------------------------------------------------------------
+ifneq ($(filter-out $(NO_SETUP),$(or $(MAKECMDGOALS),all)),)
+PKG_CFLAGS := $(shell pkg-config --cflags $(MODULES) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(MODULES) 2>/dev/null)
+endif
+OPT      ?= -O2
+WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
+HARDEN   := -fstack-protector-strong $(if $(SAN),,-D_FORTIFY_SOURCE=2)
+SAN_C    := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),fuzzer-no-link$(,)address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+SAN_LINK := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),address$(,)undefined,$(SAN)))
+,        := ,
+CFLAGS   ?=
+ALL_C     = -std=gnu17 $(OPT) -g -pthread $(WARN) $(HARDEN) $(SAN_C) $(DEFINES) -MMD -MP
+LIB_C     = $(ALL_C) -fPIC -fvisibility=hidden -Iinclude -Ilib -I$(BUILD)/gen $(MBEDTLS_CFLAGS) $(PKG_CFLAGS) $(CFLAGS)
+FRONT_C   = $(ALL_C) -fPIC -Iinclude $(CFLAGS)
+LINK      = $(SAN_LINK) -pthread -Wl,-z,relro,-z,now,--as-needed $(LDFLAGS)
+LIBS      = $(MBEDTLS_LIBS) $(PKG_LIBS)
+
+# ---- what there is to build -----------------------------------------------------------------------------------------
+# FOLDERS='base io' builds just these folders of lib/: enough for the tests of a low rank.
+FOLDERS  ?=
+LIB_SRC  := $(filter-out $(OMIT),$(shell find $(if $(FOLDERS),$(FOLDERS:%=lib/%),lib) -name '*.c' 2>/dev/null | LC_ALL=C sort))
+CLI_SRC  := $(sort $(wildcard cli/*.c))
+PROTO    := $(wildcard lib/link/beam.proto)
+GEN      := $(if $(PROTO),$(BUILD)/gen/wire/beam.pb)
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN:$(BUILD)/gen/%=$(BUILD)/obj/gen/%.o)
+CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+SITE     := $(if $(wildcard examples/site/serve.c),$(BUILD)/site)
+UNIT_SRC := $(sort $(filter-out $(patsubst %,test/unit/%,$(OMIT)),$(wildcard test/unit/*/test_*.c)))
+SIM_SRC  := $(sort $(wildcard test/sim/test_*.c))
+UNIT     := $(UNIT_SRC:%.c=$(BUILD)/%)
+SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
+FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+SO       := $(BUILD)/libbeam.so.$(VERSION)
+
+.PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help
+all: lib $(if $(CLI_SRC),$(BUILD)/beam) $(EXAMPLES) $(SITE) ## libbeam.so, libbeam.a, beam and the examples
+lib: $(BUILD)/libbeam.so $(BUILD)/libbeam.a
+tests: $(UNIT) $(SIM) ## only build the unit and simulation tests
+
+# ---- the library ----------------------------------------------------------------------------------------------------
+$(LIB_OBJ): | $(if $(GEN),$(GEN).h)
+$(BUILD)/obj/lib/%.o: lib/%.c
+	@mkdir -p $(@D)
+	$(CC) $(LIB_C) -c -o $@ $<
+
+$(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.c
+	@mkdir -p $(@D)
+	$(CC) $(LIB_C) -c -o $@ $<
+
+$(BUILD)/gen/wire/%.pb.c $(BUILD)/gen/wire/%.pb.h &: lib/link/%.proto $(wildcard lib/link/*.options)
+	@mkdir -p $(@D)
+	nanopb_generator.py -q -I lib/link $(if $(wildcard lib/link/$*.options),-f lib/link/$*.options) -D $(@D) $*.proto
+
+# The archive carries mbedTLS where the set-up built it, and nanopb's few functions, so that one file is enough to link.
+NANOPB_A := $(shell $(CC) -print-file-name=libprotobuf-nanopb.a)
+$(BUILD)/libbeam.a: $(LIB_OBJ) $(MBEDTLS_ARCHIVES)
+	@rm -f $@ $@.part
+	@printf '%s\n' 'create $@.part' $(LIB_OBJ:%='addmod %') $(MBEDTLS_ARCHIVES:%='addlib %') 'addlib $(NANOPB_A)' save end | ar -M
+	@ranlib $@.part && mv $@.part $@
+
+$(SO): $(LIB_OBJ) $(MBEDTLS_ARCHIVES) lib/beam.map
+	$(CC) -shared -o $@ -Wl,-soname,libbeam.so.$(ABI) -Wl,--version-script=lib/beam.map $(if $(SAN),,-Wl$(,)-z$(,)defs) $(LINK) \
+	  $(LIB_OBJ) $(MBEDTLS_ARCHIVES) $(NANOPB_A) $(LIBS)
+
+$(BUILD)/libbeam.so: $(SO)
+	@ln -sf $(notdir $(SO)) $(BUILD)/libbeam.so.$(ABI) && ln -sf libbeam.so.$(ABI) $@
+
+# ---- the programs: they see <beam/...> and the shared library, nothing else ------------------------------------------
+FRONT_LINK = $(LINK) -L$(BUILD) -lbeam -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../lib:$$ORIGIN/..'
+$(BUILD)/obj/cli/%.o: cli/%.c
+	@mkdir -p $(@D)
+	$(CC) $(FRONT_C) -c -o $@ $<
+
+$(BUILD)/beam: $(CLI_OBJ) $(BUILD)/libbeam.so
+	$(CC) -o $@ $(CLI_OBJ) $(FRONT_LINK)
+
+$(BUILD)/examples/%: examples/%.c $(BUILD)/libbeam.so
+	@mkdir -p $(@D)
+	$(CC) $(FRONT_C) -o $@ $< $(FRONT_LINK)
+
+$(BUILD)/site: examples/site/serve.c
+	@mkdir -p $(@D)
+	$(CC) $(FRONT_C) -o $@ $< $(LINK)
+
+# ---- test programs: one per file, linked with the archive, so hidden symbols can be tested --------------------------
+# Files of the same folder that do not begin with test_ are helpers, linked into each program of that folder.
+helpers = $(filter-out $(dir $(1))test_%.c,$(wildcard $(dir $(1))*.c))
+.SECONDEXPANSION:
+$(UNIT) $(SIM): $(BUILD)/test/%: test/%.c $$(call helpers,test/%.c) $(BUILD)/libbeam.a
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(filter %.c,$^) $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
+
+$(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/libbeam.a
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -Wmissing-prototypes,$(LIB_C)) -o $@ $< $(BUILD)/libbeam.a -fsanitize=fuzzer $(LINK) $(LIBS)
+
+# ---- what people run ------------------------------------------------------------------------------------------------
+RUNNER = BEAM_BUILD=$(abspath $(BUILD)) .ci/tests
+setup: ## install what building and testing need
+	@.ci/setup build test
+
+run: ## install what is missing, build, and put port 3000 on an HTTPS name
+	@.ci/setup build
+	@+$(MAKE) -s -j2 all
+	@exec .ci/run-local $(abspath $(BUILD))
+
+test: ## install what is missing, build, and run every test
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 all tests
+	@$(RUNNER) unit sim e2e
+
+test-long: ## the same with the slow tests
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 all tests
+	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e
+
+unit: $(UNIT) ## only the unit tests
+	@$(RUNNER) unit
+sim: $(SIM) ## only the simulated network
+	@$(RUNNER) sim
+
+asan: ## every test under AddressSanitizer and UBSan
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 BUILD=$(BUILD)/asan SAN=address,undefined OPT=-O1 all tests
+	@BEAM_SAN=address BEAM_BUILD=$(abspath $(BUILD)/asan) .ci/tests unit sim e2e
+
+tsan: ## what has threads, under ThreadSanitizer
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 BUILD=$(BUILD)/tsan SAN=thread OPT=-O1 all tests
+	@BEAM_SAN=thread BEAM_BUILD=$(abspath $(BUILD)/tsan) .ci/tests unit sim e2e
+
+fuzz: ## a short run of each fuzz target (FUZZ_TIME seconds)
+	@.ci/setup build lint
+	@+$(MAKE) -s -j2 BUILD=$(BUILD)/fuzz SAN=fuzzer OPT=-O1 fuzz-programs
+	@.ci/fuzz $(abspath $(BUILD)/fuzz) $(or $(FUZZ_TIME),20)
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZ)
+
+bench: ## measure Beam against nginx and nghttpx, side by side
+	@.ci/setup build bench
+	@+$(MAKE) -s -j2 all
+	@BEAM_BUILD=$(abspath $(BUILD)) test/bench/run
+
+# ---- care -----------------------------------------------------------------------------------------------------------
+C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null | LC_ALL=C sort)
+lint: ## clang-format (check), clang-tidy, cppcheck, layers
+	@.ci/setup build test lint
+	@+$(MAKE) -s $(if $(GEN),$(GEN).h)
+	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -MMD -MP -Werror -fstack-protector-strong,$(LIB_C))' .ci/lint
+
+format: ## rewrite the sources as .clang-format says
+	clang-format -i $(C_FILES)
+
+layers: ## who includes whom, against lib/LAYERS
+	@.ci/layers
+
+install: all ## PREFIX=/usr/local DESTDIR=
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin lib/pkgconfig include/beam share/man/man1)
+	install -m 644 include/beam/*.h $(DESTDIR)$(PREFIX)/include/beam/
+	install -m 755 $(SO) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf libbeam.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libbeam.so.$(ABI)
+	ln -sf libbeam.so.$(ABI) $(DESTDIR)$(PREFIX)/lib/libbeam.so
+	install -m 644 $(BUILD)/libbeam.a $(DESTDIR)$(PREFIX)/lib/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS_PRIVATE@|$(strip $(LIBS)) -pthread|' lib/beam.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/beam.pc
+	$(if $(CLI_SRC),install -m 755 $(BUILD)/beam $(DESTDIR)$(PREFIX)/bin/)
+	$(if $(wildcard cli/beam.1),install -m 644 cli/beam.1 $(DESTDIR)$(PREFIX)/share/man/man1/)
+
+uninstall: ## undo install
+	rm -rf $(DESTDIR)$(PREFIX)/include/beam
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,bin/beam lib/libbeam.a lib/libbeam.so lib/libbeam.so.$(ABI) lib/libbeam.so.$(VERSION) \
+	  lib/pkgconfig/beam.pc share/man/man1/beam.1)
+
+clean: ## remove what was built, keep the dependencies
+	find $(BUILD) -mindepth 1 -maxdepth 1 ! -path '$(BUILD)/deps' -exec rm -rf {} + 2>/dev/null || true
+
+distclean: ## remove everything that was built
+	rm -rf $(BUILD) test/e2e/node_modules
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+-include $(shell find $(BUILD)/obj $(BUILD)/test $(BUILD)/examples $(BUILD)/site.d $(BUILD)/beam.d -name '*.d' 2>/dev/null)

@@ -1,0 +1,70 @@
+/* net.h: the network as the rest of Beam sees it: dial and listen give streams. One is the real one (sockets), one is in memory on a virtual clock. */
+#ifndef IO_NET_H
+#define IO_NET_H
+
+#include <sys/socket.h>
+
+#include "io/stream.h"
+
+struct net;
+struct dial;
+struct listener;
+
+/* The outcome of a dial, from the task queue: a stream to own (err 0), or why not. */
+typedef void (*dial_cb)(void *user, struct stream *s, int err);
+/* A fresh connection: the callee owns s. `peer` is for logs and limits. */
+typedef void (*accept_cb)(void *user, struct stream *s, const struct sockaddr_storage *peer);
+
+struct net_ops {
+  int (*dial)(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb, void *user,
+              struct dial **out);
+  void (*dial_cancel)(struct dial *d);
+  int (*listen)(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb, void *user,
+                struct listener **out);
+  uint16_t (*listener_port)(struct listener *ls);
+  void (*listener_close)(struct listener *ls);
+};
+struct net {
+  const struct net_ops *ops;
+};
+
+extern struct net net_sockets; /* the real one */
+
+/* Connect to a host name, address literal or "localhost" (both families, Happy Eyeballs, RFC 8305). No cb after net_dial_cancel, and none when this fails. */
+int net_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb, void *user, struct dial **out);
+void net_dial_cancel(struct net *n, struct dial *d);
+/* host is an address literal ("127.0.0.1", "::1", "0.0.0.0", "::"). port 0 picks one: listener_port tells. IN_USE, PERMISSION, INVALID. */
+int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb, void *user, struct listener **out);
+uint16_t net_listener_port(struct net *n, struct listener *ls);
+void net_listener_close(struct net *n, struct listener *ls);
+
+/* --- sockets only (io/sock.c) --- */
+/* A stream on a connected, non-blocking TCP or unix socket. Takes fd, also when it fails. NOMEM. */
+int sock_stream(struct loop *l, int fd, struct stream **out);
+/* Give the descriptor away together with what was received and not taken: moves stream_input() into `received`, frees s, returns the fd.
+ * Only before anything was written. -1 when s is not a socket (then nothing happened). */
+int sock_release(struct stream *s, struct evbuffer *received);
+/* The other half of giving: a stream whose input begins with `received` (moved out of it). */
+int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream **out);
+int sock_fd(struct stream *s); /* -1 when it is not a socket */
+
+/* --- in memory, on one (usually virtual) loop, for test/sim --- */
+struct memnet_conf {
+  uint64_t seed;       /* for jitter and loss */
+  uint64_t delay_ms;   /* one way */
+  uint64_t jitter_ms;  /* added, uniform */
+};
+int memnet_new(struct loop *l, const struct memnet_conf *conf, struct net **out);
+void memnet_free(struct net *n);
+/* Faults between two hosts by name (a dial's host is the listener's host string): "cut" resets every connection and refuses new ones until healed;
+ * "blackhole" swallows everything silently, in one direction or both. */
+void memnet_cut(struct net *n, const char *host, bool on);
+enum { MEMNET_TO = 1, MEMNET_FROM = 2 };
+void memnet_blackhole(struct net *n, const char *host, int directions);
+
+/* Text of an address: "203.0.113.9:443", "[2001:db8::1]:443" (with_port) or the bare address. */
+void addr_text(const struct sockaddr_storage *a, bool with_port, char *out, size_t cap);
+/* "127.0.0.1:8443", "[::1]:8443", ":8443", "8443", "host:8443" -> host and port; def_port when there is none. INVALID. */
+int addr_split(const char *text, uint16_t def_port, char *host, size_t cap, uint16_t *port);
+
+#endif

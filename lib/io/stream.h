@@ -1,0 +1,84 @@
+/* stream.h: an ordered byte channel with back-pressure, half-close and reset. The heart of Beam: every transport is one of these.
+ *
+ *             peer finished                     stream_finish
+ *   OPEN ──────────────────► IN ENDED     OPEN ─────────────────► OUT ENDED       both ended: stream_close(s, 0) frees in order
+ *     │ peer reset, error                                                         at any time: stream_close(s, reason) aborts
+ *     ▼
+ *   DEAD: the owner is told once by closed(), then must stream_close() it
+ *
+ * Owner: a stream has one. Giving a stream away is passing the pointer; the receiver calls stream_own().
+ * Reading: the owner looks at stream_input() and takes bytes with stream_take() or stream_consume(). Taking them is what gives credit back
+ *   to the sender, so take only what can be passed on: use stream_room() of the stream you pass to.
+ * Writing: stream_write() and stream_move() take what fits under the ceiling and say how much. After a short count writable() comes once
+ *   there is room. There is no unbounded append.
+ * Callbacks come from the loop's task queue, never from inside a call of the owner's. After stream_close() none comes.
+ *   A callback may do anything, stream_close() included.
+ */
+#ifndef IO_STREAM_H
+#define IO_STREAM_H
+
+#include <event2/buffer.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "io/loop.h"
+
+struct stream;
+
+struct stream_events {
+  void (*readable)(void *user);           /* bytes wait that were not there before, or the peer finished (stream_at_end) */
+  void (*writable)(void *user);           /* there is room again after a short count; may be NULL when the owner never writes */
+  void (*closed)(void *user, int reason); /* aborted by the peer or the transport: reason is a beam_err. Bytes already received were announced before */
+};
+
+/* What a kind of stream implements. None of these may call the owner back; they use stream_tell_*. */
+struct stream_ops {
+  const char *kind;                                                    /* "sock", "tls", "h2", "mem": for logs */
+  void (*consumed)(struct stream *s, size_t n);                        /* the owner took n bytes from s->in: give credit back, read on */
+  size_t (*room)(struct stream *s);                                    /* bytes that move would take now */
+  size_t (*move)(struct stream *s, struct evbuffer *from, size_t n);   /* take up to n bytes off `from`; n <= room is all taken */
+  void (*finish)(struct stream *s);                                    /* called once: half-close after what was written */
+  void (*close)(struct stream *s, int reason);                         /* free. reason 0: let written bytes drain first; else abort now */
+};
+
+struct stream {
+  const struct stream_ops *ops;
+  struct loop *loop;
+  struct evbuffer *in; /* received and not taken */
+  const struct stream_events *ev;
+  void *user;
+  struct loop_task tell;
+  int reason;            /* why it died */
+  unsigned in_ended : 1; /* the peer finished: nothing comes after what is in `in` */
+  unsigned out_ended : 1;
+  unsigned dead : 1;
+  unsigned want_room : 1; /* the owner got a short count and waits for writable() */
+  unsigned tell_read : 1, tell_write : 1, tell_closed : 1;
+};
+
+/* --- for owners --- */
+void stream_own(struct stream *s, const struct stream_events *ev, void *user); /* readable() follows if bytes or an end wait already, closed() if dead */
+static inline struct evbuffer *stream_input(struct stream *s) { return s->in; }
+static inline size_t stream_waiting(struct stream *s) { return evbuffer_get_length(s->in); }
+/* Everything was taken and nothing more will come: the peer's half-close. */
+static inline bool stream_at_end(struct stream *s) { return s->in_ended && !evbuffer_get_length(s->in); }
+static inline bool stream_dead(struct stream *s) { return s->dead; }
+void stream_consume(struct stream *s, size_t n);                              /* drop n bytes (n <= waiting) and give credit back */
+size_t stream_take(struct stream *s, struct evbuffer *to, size_t max);        /* move up to max bytes into `to`; the count */
+void stream_credit(struct stream *s, size_t n); /* bytes the owner removed from stream_input() by itself */
+size_t stream_room(struct stream *s);           /* 0 when out_ended or dead. Asking and getting 0 counts as a short count: writable() will come */
+size_t stream_write(struct stream *s, const void *p, size_t n);               /* copies what fits; the count. Dead or finished: takes nothing */
+size_t stream_move(struct stream *s, struct evbuffer *from, size_t max);      /* moves what fits without copying; the count */
+void stream_finish(struct stream *s);                                         /* half-close; idempotent */
+/* Free. reason 0: in order (finishes, drains what was written; incoming bytes are ignored); a beam_err: abort, the peer sees a reset. NULL is accepted. */
+void stream_close(struct stream *s, int reason);
+
+/* --- for kinds of stream --- */
+int stream_init(struct stream *s, const struct stream_ops *ops, struct loop *loop); /* makes s->in; NOMEM */
+void stream_fini(struct stream *s);            /* frees s->in, cancels notifications; the kind frees its own memory */
+void stream_tell_readable(struct stream *s);   /* bytes were added to s->in, or in_ended was set */
+void stream_tell_writable(struct stream *s);   /* room came back; told only if the owner waits for it */
+void stream_tell_closed(struct stream *s, int reason); /* marks it dead; once */
+
+#endif

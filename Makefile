@@ -193,7 +193,7 @@ bench: ## measure Beam against nginx and nghttpx, side by side
 C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null | LC_ALL=C sort)
 lint: ## clang-format (check), clang-tidy, cppcheck, layers
 	@.ci/setup build test lint
-	@+$(MAKE) -s $(if $(GEN),$(GEN).h)
+	$(if $(GEN),@+$(MAKE) -s $(GEN).h)
 	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -MMD -MP -Werror -fstack-protector-strong,$(LIB_C))' .ci/lint
 
 format: ## rewrite the sources as .clang-format says

@@ -1,0 +1,83 @@
+/* exchange.h: one HTTP request and its response, independent of version.
+ *
+ * An exchange is two joined *ends*. The front end is where the request came from (an h1 visitor, a link's stream at the agent); the upstream end is where
+ * the response comes from (a link's stream at the relay, the local service at the agent, an error page). Both directions are the same calls:
+ *
+ *     front ── head, body*, trailers?, end ──►  upstream          (the request)
+ *     front ◄── info*, head, body*, trailers?, end ── upstream    (the response)
+ *     either ── stop ──►   "send me no more body; my own message goes on"
+ *     either ── abort ──►  "this exchange has failed, page code P": both ends are detached
+ *
+ * Body bytes are pulled by room: send no more than http_room(e); after it was 0, the peer calls want() once it has room again.
+ * A response head with status 101 (or 2xx to CONNECT) turns both bodies into the upgraded connection's bytes; `end` is then half-close.
+ *
+ * Lifetimes: each end frees itself when its own side is finished: when it has sent its `end` and received the peer's `end` (or aborted). The order of the
+ * last two does not matter; http_done() detaches. After abort() an end must not touch its peer: e->peer is NULL already. Calls into a peer are direct (not
+ * queued), so an implementation must expect its own ops to be called while it is inside a call to its peer: after any http_* call that may reach the peer,
+ * check e->peer (NULL: the exchange is over) and never free yourself while you are on your own stack: free by a task (loop_soon).
+ */
+#ifndef HTTP_EXCHANGE_H
+#define HTTP_EXCHANGE_H
+
+#include <event2/buffer.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "http/pages.h"
+#include "wire/http.h"
+
+struct http_end;
+
+struct http_end_ops {
+  const char *kind;
+  void (*head)(struct http_end *e, const struct http_head *h, bool more);   /* borrowed for the call; more: body, trailers or an upgrade follow; else this was all (no end() comes) */
+  void (*info)(struct http_end *e, const struct http_head *h);              /* 1xx but 101; only from upstream to front */
+  size_t (*room)(struct http_end *e);                                       /* body bytes it would take now; answering 0 promises want() later */
+  size_t (*body)(struct http_end *e, struct evbuffer *from, size_t n);      /* takes up to n bytes off `from`; n <= room is all taken */
+  void (*trailers)(struct http_end *e, const struct http_head *h);          /* fields only */
+  void (*end)(struct http_end *e);                                          /* the message is complete */
+  void (*stop)(struct http_end *e);                                         /* the peer wants no more of our body */
+  void (*abort)(struct http_end *e, enum page page);                        /* the peer failed; already detached */
+  void (*want)(struct http_end *e);                                         /* the peer has room again */
+};
+
+struct http_end {
+  const struct http_end_ops *ops;
+  struct http_end *peer; /* NULL before http_join and after the exchange is over */
+};
+
+void http_join(struct http_end *front, struct http_end *upstream);
+
+/* From e to its peer; each is a no-op when there is no peer any more. */
+void http_send_head(struct http_end *e, const struct http_head *h, bool more);
+void http_send_info(struct http_end *e, const struct http_head *h);
+size_t http_room(struct http_end *e);
+size_t http_send_body(struct http_end *e, struct evbuffer *from, size_t n);
+void http_send_trailers(struct http_end *e, const struct http_head *h);
+void http_send_end(struct http_end *e);
+void http_send_stop(struct http_end *e);
+void http_send_want(struct http_end *e);
+void http_send_abort(struct http_end *e, enum page page); /* detaches both, then tells the peer */
+void http_done(struct http_end *e);                       /* both messages are complete: detach quietly */
+/* Replace upstream `from` by `to` (a waiting request gets its link): to becomes from's peer's peer; nothing is told. */
+void http_replace(struct http_end *from, struct http_end *to);
+
+/* What one exchange was, for logs. Borrowed for the call. */
+struct http_record {
+  struct span method, authority, target;
+  uint16_t status;
+  uint64_t started_ms, ttfb_ms, total_ms;
+  uint64_t body_in, body_out; /* request, response */
+  enum page failed;           /* 0, or why it was aborted */
+};
+
+/* Who decides what a request becomes. Called once per request by a front, from the task queue's stack: it must http_join(front, some upstream) and pass the head on
+ * with http_send_head(front, head, more), or answer with page_answer(front, head, code). `user` and `conn` are what the front was made with. */
+struct http_handler {
+  void (*request)(void *user, struct http_end *front, struct http_head *h, bool more);
+  /* Optional: an exchange ended: for request lines and counters. status 0: none was sent. */
+  void (*finished)(void *user, const struct http_record *r);
+  void *user;
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* h1_front.h: an HTTP/1.1 server connection: parses requests off a stream, answers them in order. */
+#ifndef HTTP_H1_FRONT_H
+#define HTTP_H1_FRONT_H
+
+#include "http/exchange.h"
+#include "io/stream.h"
+
+struct h1_front;
+
+struct h1_front_conf {
+  bool tls;                                   /* scheme for heads */
+  const struct http_handler *handler;         /* outlives the front */
+  void (*closed)(void *user, struct h1_front *f); /* it freed itself; for the owner's list and counters. From the task queue */
+  void *user;
+};
+
+/* Takes s (also when it fails). Keep-alive, pipelining answered in order, Expect, upgrade; limits of LIMIT_HEAD_*. NOMEM. */
+int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_front **out);
+/* Finish: idle closes now, busy after the response in flight (Connection: close). */
+void h1_front_drain(struct h1_front *f);
+void h1_front_abort(struct h1_front *f, int reason);
+
+#endif

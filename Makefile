@@ -1,6 +1,7 @@
 # Beam: `make help` says what there is. Sources are found by themselves: put a file into its folder and it is built.
 .DEFAULT_GOAL := all
 SHELL := /bin/bash
+, := ,
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
@@ -54,7 +55,6 @@ WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDEN   := -fstack-protector-strong $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 SAN_C    := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),fuzzer-no-link$(,)address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 SAN_LINK := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),address$(,)undefined,$(SAN)))
-,        := ,
 CFLAGS   ?=
 ALL_C     = -std=gnu17 $(OPT) -g -pthread $(WARN) $(HARDEN) $(SAN_C) $(DEFINES) -MMD -MP
 LIB_C     = $(ALL_C) -fPIC -fvisibility=hidden -Iinclude -Ilib -I$(BUILD)/gen $(MBEDTLS_CFLAGS) $(PKG_CFLAGS) $(CFLAGS)

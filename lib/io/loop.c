@@ -91,10 +91,10 @@ static void run_list(struct loop_task *head) {
 
 static bool has_tasks(struct loop *l) { return l->soon.next != &l->soon || l->ends.next != &l->ends; }
 
+/* Flushes cascade (a link's into TLS's into the socket's), so turn-end tasks repeat until nothing is queued. */
 static void run_tasks(struct loop *l) {
-  for (int i = 0; i < TASK_ROUNDS && l->soon.next != &l->soon; i++)
-    run_list(&l->soon);
-  run_list(&l->ends);
+  for (int i = 0; i < TASK_ROUNDS && has_tasks(l); i++)
+    run_list(l->soon.next != &l->soon ? &l->soon : &l->ends);
 }
 
 /* --- timers: a binary heap by (at, order) --- */

@@ -10,10 +10,24 @@
 struct link;
 
 struct link_events {
-  void (*ready)(void *user);                            /* control and streams may be used; once. (Transports that are ready at once say so from the next turn) */
-  void (*stream)(void *user, struct stream *s);         /* the peer opened a data stream: the callee owns it. Bytes may not have arrived yet */
-  void (*control)(void *user, const beam_Control *m);   /* one message, borrowed */
-  void (*closed)(void *user, int reason);               /* once; every stream was told closed() before or is being told. Then link_close() it */
+  void (*ready)(void *user); /* control and streams may be used; once, from the task queue */
+  /* The peer opened a data stream: the callee owns it. Bytes may not have arrived yet. */
+  void (*stream)(void *user, struct stream *s);
+  void (*control)(void *user, const beam_Control *m); /* one message, borrowed */
+  /* Once; every stream was told closed() before or is being told. Then link_close() it. */
+  void (*closed)(void *user, int reason);
+  /* Optional; once: open nothing new here and get another link (the peer said so, or stream ids run out). */
+  void (*draining)(void *user);
+};
+
+/* Sits between a transport and the link's owner and sees every event first (greet.h).
+ * True: swallowed; false: goes on to the owner. */
+struct link_guard {
+  bool (*ready)(struct link_guard *g);
+  bool (*stream)(struct link_guard *g, struct stream *s); /* true: the guard closed it */
+  bool (*control)(struct link_guard *g, const beam_Control *m);
+  bool (*closed)(struct link_guard *g, int reason);
+  void (*free)(struct link_guard *g); /* the link is being closed by its owner */
 };
 
 struct link_ops {
@@ -29,34 +43,55 @@ struct link {
   struct loop *loop;
   const struct link_events *ev;
   void *user;
-  uint8_t exporter[32]; /* channel binding for HELLO: TLS exporter "EXPORTER-beam-1" (zero on in-process links, which need none) */
-  unsigned streams;     /* open now: the load a chooser looks at */
+  struct link_guard *guard; /* NULL: none */
+  /* Channel binding for HELLO: the TLS exporter "EXPORTER-beam-1" (zeros on in-process links, which need none). */
+  uint8_t exporter[32];
+  unsigned streams; /* open now: the load a chooser looks at */
+  bool ready;       /* ready() was told */
+  bool draining;    /* link_open() answers DRAINING; streams that are open go on */
 };
 
 static inline void link_own(struct link *k, const struct link_events *ev, void *user) {
   k->ev = ev;
   k->user = user;
 }
-/* Open a data stream towards the peer (relay to agent; both ways on local links). It may be written at once. AGAIN before ready; LIMIT: LIMIT_LINK_STREAMS or the peer's
- * own limit reached; CLOSED, DRAINING. */
-static inline int link_open(struct link *k, struct stream **out) { return k->ops->open(k, out); }
-/* Queue a control message. LIMIT when the peer does not read (64 KiB waiting): the caller closes the link. */
-static inline int link_send(struct link *k, const beam_Control *m) { return k->ops->send(k, m); }
-/* Open nothing new; streams go on. */
-static inline void link_drain(struct link *k) { k->ops->drain(k); }
-/* Free. Streams still open are told closed(reason or RESET) and stay their owners' to close. reason 0: after what was written has drained. No callback comes after it. */
-static inline void link_close(struct link *k, int reason) {
-  if (k)
-    k->ops->close(k, reason);
+/* Open a data stream towards the peer (relay to agent; both ways on local links). It may be written at once.
+ * AGAIN before ready; LIMIT: LIMIT_LINK_STREAMS or the peer's own limit reached; NOMEM: the window pool is used up;
+ * CLOSED; DRAINING; UNSUPPORTED: this side opens none. */
+static inline int link_open(struct link *k, struct stream **out) {
+  return k->ops->open(k, out);
 }
+/* Queue a control message. AGAIN before ready; CLOSED; LIMIT when the peer does not read (64 KiB waiting): the caller
+ * closes the link. */
+static inline int link_send(struct link *k, const beam_Control *m) {
+  return k->ops->send(k, m);
+}
+/* Open nothing new; streams go on; the peer is told (its draining()). */
+static inline void link_drain(struct link *k) {
+  k->ops->drain(k);
+}
+/* Free. Streams still open are told closed(reason or RESET) and stay their owners' to close. Control messages sent
+ * before still leave, unless reason says that the peer is gone (TIMEOUT, RESET). No callback comes after it. */
+void link_close(struct link *k, int reason);
 
 enum link_role { LINK_AGENT, LINK_RELAY };
 
-/* beam/1 over an established TLS stream (takes it, also when it fails): HTTP/2 with reversed roles; the relay is the HTTP/2 client. */
+/* beam/1 over an established TLS stream (takes it, also when it fails): HTTP/2 with reversed roles, the relay being the
+ * HTTP/2 client (h2.h). NOMEM. */
 int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[32], struct link **out);
-/* Two joined links on one loop, for tests and the sim. */
+/* Two joined links on one loop, for tests and the sim. Either side opens streams. NOMEM. */
 int link_mem_pair(struct loop *l, struct link **relay, struct link **agent);
-/* Two joined links on two loops (threads): worker to worker. Call on a's thread; b is handed over on its own loop by given(user, b). Either side opens streams. */
-int link_local_pair(struct loop *a, struct loop *b, struct link **out, void (*given)(void *user, struct link *b), void *user);
+/* Two joined links on two loops (threads): worker to worker. Call on a's thread; b is handed over on its own loop by
+ * given(user, b). Either side opens streams. NOMEM, CLOSED. */
+int link_local_pair(struct loop *a, struct loop *b, struct link **out,
+                    void (*given)(void *user, struct link *b), void *user);
+
+/* --- for transports: tell the guard, then the owner. From the task queue only; each may close the link: touch it no
+ * more after the call. --- */
+void link_tell_ready(struct link *k);
+void link_tell_stream(struct link *k, struct stream *s); /* nobody takes it: closed with REFUSED */
+void link_tell_control(struct link *k, const beam_Control *m);
+void link_tell_closed(struct link *k, int reason);
+void link_tell_draining(struct link *k);
 
 #endif

@@ -1,0 +1,6 @@
+#include "contract.h"
+
+int main(void) {
+  static const struct pair_kind mem = {"mem", link_mem_pair};
+  return contract_run(&mem);
+}

@@ -5,6 +5,8 @@
 /* --- HTTP --- */
 #define LIMIT_HEAD_BYTES (64u * 1024)   /* request or response head: nginx takes 32 KiB, Node 16 KiB; cookies need room */
 #define LIMIT_HEAD_FIELDS 128u          /* browsers send about 20; more is an attack on hash tables */
+#define LIMIT_HEAD_ADDED_BYTES (8u * 1024) /* what we add to a head on its way (Forwarded, X-Forwarded-*, edits): a full head must still pass */
+#define LIMIT_HEAD_ADDED_FIELDS 32u     /* the same, counted in fields */
 #define LIMIT_HEAD_MS 10000u            /* a head arrives within one round trip; slow heads are slowloris */
 #define LIMIT_KEEPALIVE_MS 75000u       /* idle visitor connection; above the 60 s of common load balancers */
 #define LIMIT_CHUNK_LINE 256u           /* chunk size and extensions */
@@ -26,6 +28,9 @@
 #define LIMIT_POOL_BYTES (32u * 1024 * 1024)        /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
 #define LIMIT_SOCK_IN (256u * 1024)                 /* received and not consumed: then the socket is not read any more */
 #define LIMIT_SOCK_OUT (256u * 1024)                /* written and not sent: then write takes nothing more */
+#define LIMIT_SOCK_DRAIN_MS 30000u                  /* closed in order: what was written may take this long to leave */
+#define LIMIT_SOCK_LINGER_MS 2000u                  /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */
+#define LIMIT_SPARE_BLOCKS 64u                      /* 64 KiB read blocks kept for reuse by a process: 4 MiB */
 #define LIMIT_MEM_PIPE (256u * 1024)                /* in-process stream, each direction */
 
 /* --- links --- */

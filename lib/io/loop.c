@@ -23,7 +23,7 @@ struct post {
 struct loop {
   struct event_base *base; /* NULL: virtual */
   uint64_t now;
-  struct loop_task soon, ends; /* list heads */
+  struct loop_task soon, ends, frees; /* list heads */
   struct loop_timer **heap;
   size_t timers, heap_cap;
   uint64_t timer_order;
@@ -72,6 +72,7 @@ void task_cancel(struct loop_task *t) {
 
 void loop_soon(struct loop *l, struct loop_task *t) { list_push(&l->soon, t); }
 void loop_turn_end(struct loop *l, struct loop_task *t) { list_push(&l->ends, t); }
+void loop_at_free(struct loop *l, struct loop_task *t) { list_push(&l->frees, t); }
 
 /* Run what is queued now; what these tasks queue waits for the next round. */
 static void run_list(struct loop_task *head) {
@@ -157,8 +158,10 @@ void timer_stop(struct loop_timer *t) {
     heap_down(l, i, last);
 }
 
+/* A timer that starts itself again with 0 ms waits for the next turn: events get theirs in between. */
 static void run_timers(struct loop *l) {
-  while (l->timers && l->heap[0]->at <= l->now) {
+  uint64_t started = l->timer_order;
+  while (l->timers && l->heap[0]->at <= l->now && l->heap[0]->order < started) {
     struct loop_timer *t = l->heap[0];
     timer_stop(t);
     t->fn(t->arg);
@@ -244,6 +247,7 @@ int loop_new_virtual(struct loop **out) {
   l->now = 1000000;
   list_init(&l->soon);
   list_init(&l->ends);
+  list_init(&l->frees);
   l->posts_tail = &l->posts;
   pthread_mutex_init(&l->lock, NULL);
   *out = l;
@@ -285,6 +289,7 @@ void loop_free(struct loop *l) {
     next = p->next;
     free(p);
   }
+  run_list(&l->frees);
   if (l->wake)
     event_free(l->wake);
   if (l->tick)
@@ -300,7 +305,8 @@ void loop_free(struct loop *l) {
 
 /* --- running --- */
 
-void loop_turn(struct loop *l, int ms) {
+static int turn(struct loop *l, int ms) {
+  int bad;
   run_tasks(l);
   uint64_t wait = has_tasks(l) ? 0 : (uint64_t)(ms < 0 ? 60000 : ms);
   l->now = clock_ms();
@@ -309,20 +315,24 @@ void loop_turn(struct loop *l, int ms) {
   if (wait) {
     struct timeval tv = {(time_t)(wait / 1000), (suseconds_t)(wait % 1000 * 1000)};
     event_add(l->tick, &tv);
-    event_base_loop(l->base, EVLOOP_ONCE);
+    bad = event_base_loop(l->base, EVLOOP_ONCE);
   } else {
-    event_base_loop(l->base, EVLOOP_NONBLOCK);
+    bad = event_base_loop(l->base, EVLOOP_NONBLOCK);
   }
   l->now = clock_ms();
   run_timers(l);
   run_tasks(l);
+  return bad < 0 ? BEAM_ERR_SYSTEM : 0;
 }
 
+void loop_turn(struct loop *l, int ms) { turn(l, ms); }
+
 int loop_run(struct loop *l) {
-  while (!atomic_load(&l->stop))
-    loop_turn(l, -1);
+  int err = 0;
+  while (!err && !atomic_load(&l->stop))
+    err = turn(l, -1);
   atomic_store(&l->stop, false);
-  return 0;
+  return err;
 }
 
 void loop_run_for(struct loop *l, uint64_t ms) {

@@ -49,6 +49,7 @@ static inline void task_init(struct loop_task *t, loop_fn fn, void *arg) {
 }
 void loop_soon(struct loop *l, struct loop_task *t);     /* no-op when queued already */
 void loop_turn_end(struct loop *l, struct loop_task *t); /* after the turn's tasks; no-op when queued already */
+void loop_at_free(struct loop *l, struct loop_task *t);  /* inside loop_free: for what outlives its owner for a while (a socket that drains) */
 void task_cancel(struct loop_task *t);                   /* no-op when not queued */
 static inline bool task_queued(const struct loop_task *t) { return t->next != 0; }
 

@@ -1,0 +1,171 @@
+/* What is particular to sockets; the contract every stream keeps is tested in test_contract.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "io/net.h"
+#include "io/pipe.h"
+
+static struct loop *l;
+
+static int up(void **state) {
+  (void)state;
+  return loop_new(&l);
+}
+static int down(void **state) {
+  (void)state;
+  loop_free(l);
+  return 0;
+}
+
+/* One end a stream, the other a plain descriptor the test plays the peer with. */
+static struct stream *wrap(int *peer) {
+  int fd[2];
+  struct stream *s;
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+  assert_int_equal(sock_stream(l, fd[0], &s), 0);
+  *peer = fd[1];
+  return s;
+}
+
+static void moves_bytes_both_ways(void **state) {
+  (void)state;
+  int peer;
+  char got[16];
+  struct stream *s = wrap(&peer);
+  assert_int_equal(stream_write(s, "hello", 5), 5);
+  assert_int_equal(read(peer, got, sizeof got), -1); /* not before the turn's end */
+  loop_turn(l, 0);
+  assert_int_equal(read(peer, got, sizeof got), 5);
+  assert_memory_equal(got, "hello", 5);
+  assert_int_equal(write(peer, "back", 4), 4);
+  loop_turn(l, 1000);
+  assert_int_equal(stream_waiting(s), 4);
+  stream_close(s, BEAM_ERR_RESET);
+  close(peer);
+}
+
+static void writes_of_a_turn_leave_together(void **state) {
+  (void)state;
+  int peer;
+  char got[64];
+  int fd[2];
+  struct stream *s;
+  assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
+  assert_int_equal(sock_stream(l, fd[0], &s), 0);
+  peer = fd[1];
+  for (int i = 0; i < 10; i++)
+    assert_int_equal(stream_write(s, "0123456789" + i, 1), 1);
+  loop_turn(l, 0);
+  assert_int_equal(recv(peer, got, sizeof got, 0), 10); /* one packet: one system call */
+  stream_close(s, BEAM_ERR_RESET);
+  close(peer);
+}
+
+static void stops_reading_at_the_ceiling(void **state) {
+  (void)state;
+  int peer;
+  static char block[64 * 1024];
+  struct stream *s = wrap(&peer);
+  size_t sent = 0;
+  for (ssize_t n; sent < 64 * 1024 * 1024; sent += (size_t)n) {
+    if ((n = write(peer, block, sizeof block)) > 0)
+      continue;
+    n = 0;
+    size_t before = stream_waiting(s);
+    loop_turn(l, 0);
+    if (stream_waiting(s) == before)
+      break;
+  }
+  assert_true(stream_waiting(s) <= LIMIT_SOCK_IN);
+  assert_true(stream_waiting(s) > 0);
+  assert_true(sent < 8 * 1024 * 1024); /* the kernel's buffers and ours, no more */
+  size_t taken = 0;
+  while (taken < sent) {
+    taken += stream_waiting(s);
+    stream_consume(s, stream_waiting(s));
+    if (taken < sent)
+      loop_turn(l, 1000);
+  }
+  assert_int_equal(taken, sent);
+  stream_close(s, BEAM_ERR_RESET);
+  close(peer);
+}
+
+static void close_in_order_drains_what_was_written(void **state) {
+  (void)state;
+  int peer;
+  struct stream *s = wrap(&peer);
+  static char block[64 * 1024], got[64 * 1024];
+  size_t wrote = 0, read_ = 0;
+  for (size_t n; (n = stream_write(s, block, sizeof block)) > 0; wrote += n)
+    ;
+  stream_close(s, 0);
+  for (ssize_t n; (n = read(peer, got, sizeof got)) != 0;) {
+    if (n > 0)
+      read_ += (size_t)n;
+    else
+      loop_turn(l, 1000);
+  }
+  assert_int_equal(read_, wrote);
+  close(peer);
+  loop_turn(l, 1000);
+}
+
+static void gives_the_descriptor_with_what_was_received(void **state) {
+  (void)state;
+  int peer;
+  char got[8];
+  struct stream *s = wrap(&peer), *t;
+  struct evbuffer *received = evbuffer_new();
+  assert_int_equal(write(peer, "early", 5), 5);
+  while (stream_waiting(s) < 5)
+    loop_turn(l, 1000);
+  int fd = sock_release(s, received);
+  assert_true(fd >= 0);
+  assert_int_equal(evbuffer_get_length(received), 5);
+  assert_int_equal(write(peer, "late", 4), 4);
+  assert_int_equal(sock_adopt(l, fd, received, &t), 0);
+  while (stream_waiting(t) < 9)
+    loop_turn(l, 1000);
+  evbuffer_free(received);
+  assert_int_equal(evbuffer_remove(stream_input(t), got, 8), 8);
+  assert_memory_equal(got, "earlylat", 8);
+  stream_close(t, BEAM_ERR_RESET);
+  close(peer);
+}
+
+static void loop_free_ends_draining_sockets(void **state) {
+  (void)state;
+  int peer;
+  struct stream *s = wrap(&peer);
+  stream_write(s, "x", 1);
+  stream_close(s, 0);
+  char c;
+  assert_int_equal(read(peer, &c, 1), 1);
+  loop_free(l);
+  assert_int_equal(read(peer, &c, 1), 0);
+  close(peer);
+  assert_int_equal(loop_new(&l), 0);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(moves_bytes_both_ways),
+      cmocka_unit_test(writes_of_a_turn_leave_together),
+      cmocka_unit_test(stops_reading_at_the_ceiling),
+      cmocka_unit_test(close_in_order_drains_what_was_written),
+      cmocka_unit_test(gives_the_descriptor_with_what_was_received),
+      cmocka_unit_test(loop_free_ends_draining_sockets),
+  };
+  return cmocka_run_group_tests(tests, up, down);
+}

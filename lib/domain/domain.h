@@ -1,0 +1,21 @@
+/* domain.h: whose name is it? Names under one base domain, kept in the store. */
+#ifndef DOMAIN_DOMAIN_H
+#define DOMAIN_DOMAIN_H
+
+#include "domain/name.h"
+#include "store/store.h"
+
+struct domain;
+
+/* Names under base ("tunnel.test", "localhost"). Borrows the store. INVALID: base is no host name. */
+int domain_new(struct store *s, const char *base, struct domain **out, struct beam_error *e);
+void domain_free(struct domain *d);
+const char *domain_base(const struct domain *d);
+
+/* A name for the principal: `wanted` is a label, or a full name under base, or NULL or "" for one it had for this local port, else a fresh one.
+ * 0: cb comes with reply->name, the full name (cancel by store_cancel). At once, without cb: NAME (with text in e), LIMIT, NOMEM, CLOSED.
+ * To cb: TAKEN (reply->holder says who), LIMIT, STORE. */
+int domain_allocate(struct domain *d, struct loop *l, const char *principal, const char *wanted,
+                    uint16_t port, store_cb cb, void *user, struct store_op **op, struct beam_error *e);
+
+#endif

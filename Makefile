@@ -56,7 +56,7 @@ HARDEN   := -fstack-protector-strong $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 SAN_C    := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),fuzzer-no-link$(,)address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 SAN_LINK := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),address$(,)undefined,$(SAN)))
 CFLAGS   ?=
-ALL_C     = -std=gnu17 $(OPT) -g -pthread $(WARN) $(HARDEN) $(SAN_C) $(DEFINES) -MMD -MP
+ALL_C     = -std=gnu17 $(OPT) -g -pthread $(WARN) $(HARDEN) $(SAN_C) $(DEFINES) -MMD -MP -MT $@ -MF $@.d
 LIB_C     = $(ALL_C) -fPIC -fvisibility=hidden -Iinclude -Ilib -I$(BUILD)/gen $(MBEDTLS_CFLAGS) $(PKG_CFLAGS) $(CFLAGS)
 FRONT_C   = $(ALL_C) -fPIC -Iinclude $(CFLAGS)
 LINK      = $(SAN_LINK) -pthread -Wl,-z,relro,-z,now,--as-needed $(LDFLAGS)
@@ -86,6 +86,16 @@ lib: $(BUILD)/libbeam.so $(BUILD)/libbeam.a
 tests: $(UNIT) $(SIM) ## only build the unit and simulation tests
 
 # ---- the library ----------------------------------------------------------------------------------------------------
+# Other flags or another set of files than last time: build again what depends on them.
+remember = @mkdir -p $(@D); echo '$(1)' | cmp -s - $@ || echo '$(1)' > $@
+$(BUILD)/.flags: FORCE
+	$(call remember,$(CC) $(OPT) $(SAN) $(DEFINES) $(CFLAGS) $(LDFLAGS))
+$(BUILD)/.files: FORCE
+	$(call remember,$(LIB_OBJ))
+.PHONY: FORCE
+FORCE:
+
+$(LIB_OBJ) $(CLI_OBJ): $(BUILD)/.flags
 $(LIB_OBJ): | $(if $(GEN),$(GEN).h)
 $(BUILD)/obj/lib/%.o: lib/%.c
 	@mkdir -p $(@D)
@@ -101,12 +111,12 @@ $(BUILD)/gen/wire/%.pb.c $(BUILD)/gen/wire/%.pb.h &: lib/link/%.proto $(wildcard
 
 # The archive carries mbedTLS where the set-up built it, and nanopb's few functions, so that one file is enough to link.
 NANOPB_A := $(shell $(CC) -print-file-name=libprotobuf-nanopb.a)
-$(BUILD)/libbeam.a: $(LIB_OBJ) $(MBEDTLS_ARCHIVES)
+$(BUILD)/libbeam.a: $(LIB_OBJ) $(MBEDTLS_ARCHIVES) $(BUILD)/.files
 	@rm -f $@ $@.part
 	@printf '%s\n' 'create $@.part' $(LIB_OBJ:%='addmod %') $(MBEDTLS_ARCHIVES:%='addlib %') 'addlib $(NANOPB_A)' save end | ar -M
 	@ranlib $@.part && mv $@.part $@
 
-$(SO): $(LIB_OBJ) $(MBEDTLS_ARCHIVES) lib/beam.map
+$(SO): $(LIB_OBJ) $(MBEDTLS_ARCHIVES) lib/beam.map $(BUILD)/.files
 	$(CC) -shared -o $@ -Wl,-soname,libbeam.so.$(ABI) -Wl,--version-script=lib/beam.map $(if $(SAN),,-Wl$(,)-z$(,)defs) $(LINK) \
 	  $(LIB_OBJ) $(MBEDTLS_ARCHIVES) $(NANOPB_A) $(LIBS)
 
@@ -136,7 +146,7 @@ helpers = $(filter-out $(dir $(1))test_%.c,$(wildcard $(dir $(1))*.c))
 .SECONDEXPANSION:
 $(UNIT) $(SIM): $(BUILD)/test/%: test/%.c $$(call helpers,test/%.c) $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(filter %.c,$^) $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
+	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(filter-out $<,$(filter %.c,$^)) $< $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
 
 $(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
@@ -194,7 +204,7 @@ C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -no
 lint: ## clang-format (check), clang-tidy, cppcheck, layers
 	@.ci/setup build test lint
 	$(if $(GEN),@+$(MAKE) -s $(GEN).h)
-	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -MMD -MP -Werror -fstack-protector-strong,$(LIB_C))' .ci/lint
+	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -M% lint lint.d -Werror -fstack-protector-strong,$(LIB_C))' .ci/lint
 
 format: ## rewrite the sources as .clang-format says
 	clang-format -i $(C_FILES)
@@ -228,4 +238,4 @@ distclean: ## remove everything that was built
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
--include $(shell find $(BUILD)/obj $(BUILD)/test $(BUILD)/examples $(BUILD)/site.d $(BUILD)/beam.d -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deps -prune -o -name '*.d' -print 2>/dev/null)

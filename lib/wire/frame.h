@@ -18,7 +18,15 @@
 
 #include "wire/http.h"
 
-enum frame_type { FRAME_HEAD = 1, FRAME_INFO = 2, FRAME_DATA = 3, FRAME_TRAILERS = 4, FRAME_END = 5, FRAME_STOP = 6, FRAME_ERROR = 7 };
+enum frame_type {
+  FRAME_HEAD = 1,
+  FRAME_INFO = 2,
+  FRAME_DATA = 3,
+  FRAME_TRAILERS = 4,
+  FRAME_END = 5,
+  FRAME_STOP = 6,
+  FRAME_ERROR = 7
+};
 enum { FRAME_HEADER = 4, FRAME_MAX = 0xffffff, FRAME_DATA_MAX = 64 * 1024 };
 
 struct frame {
@@ -32,6 +40,7 @@ void frame_encode(uint8_t p[FRAME_HEADER], enum frame_type type, size_t length);
 /* The payload of HEAD, INFO or TRAILERS. Copies. 0; PROTOCOL; NOMEM. Validates as strictly as the h1 parser: no CR, LF, NUL in values, token names. */
 int frame_head_decode(const uint8_t *p, size_t n, struct http_head *out);
 struct evbuffer;
-int frame_head_write(struct evbuffer *out, enum frame_type type, const struct http_head *h); /* header and payload; NOMEM, TOO_LARGE */
+int frame_head_write(struct evbuffer *out, enum frame_type type,
+                     const struct http_head *h); /* header and payload; NOMEM, TOO_LARGE */
 
 #endif

@@ -14,12 +14,18 @@ enum sniff_what {
   SNIFF_GARBAGE, /* nothing we speak, or over LIMIT_CLIENT_HELLO */
 };
 
-enum { SNIFF_ALPN_H1 = 1, SNIFF_ALPN_H2 = 2, SNIFF_ALPN_BEAM = 4, SNIFF_ALPN_ACME = 8 /* acme-tls/1 */, SNIFF_ALPN_OTHER = 16 };
+enum {
+  SNIFF_ALPN_H1 = 1,
+  SNIFF_ALPN_H2 = 2,
+  SNIFF_ALPN_BEAM = 4,
+  SNIFF_ALPN_ACME = 8 /* acme-tls/1 */,
+  SNIFF_ALPN_OTHER = 16
+};
 
 struct sniff {
-  char sni[256];  /* lower case, "" when absent; validated as a host name */
-  unsigned alpn;  /* SNIFF_ALPN_* offered */
-  bool tls13;     /* supported_versions has 1.3 */
+  char sni[256]; /* lower case, "" when absent; validated as a host name */
+  unsigned alpn; /* SNIFF_ALPN_* offered */
+  bool tls13;    /* supported_versions has 1.3 */
 };
 
 /* Look at the first bytes of a connection, which may be split over records and segments in any way. */

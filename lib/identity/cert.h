@@ -15,11 +15,12 @@ enum { CERT_CHAIN_MAX = 8 };
 
 struct cert {
   _Atomic unsigned refs;
-  size_t chain_n;
-  struct der chain[CERT_CHAIN_MAX]; /* leaf first */
-  struct der key;                   /* DER, RFC 5915 or PKCS#8; wiped when freed; empty for a chain alone */
-  int64_t not_before, not_after;    /* of the leaf, seconds since 1970 */
-  uint8_t fingerprint[32];          /* SHA-256 of the leaf's DER */
+  char *chain;                   /* PEM text, leaf first */
+  unsigned chain_n;              /* certificates in it */
+  struct der leaf;               /* the first one's DER */
+  struct der key;                /* DER, SEC1 or PKCS#8; wiped when freed */
+  int64_t not_before, not_after; /* of the leaf, seconds since 1970 */
+  uint8_t fingerprint[32];       /* SHA-256 of the leaf's DER */
 };
 
 struct cert *cert_ref(struct cert *c);
@@ -31,11 +32,6 @@ int cert_load(const char *cert_file, const char *key_file, struct cert **out, st
 
 /* Does the leaf cover this host name (or address)? Wildcards stand for exactly one label (RFC 6125 6.4.3). */
 bool cert_covers(const struct cert *c, const char *host);
-
-/* Is this chain (leaf first, the relay's CA last, as beam/1 presents it) in order: each signed by the next, the last one a self-signed CA, all in
- * time, and the leaf a server's? Gives the CA's fingerprint, which the caller compares with its pin. UNTRUSTED with text otherwise. */
-int chain_verify(const struct der *chain, size_t n, int64_t now, uint8_t ca_fingerprint[32],
-                 struct beam_error *e);
 
 /* "sha256:HEX" (colons between bytes and upper case accepted) or a PEM file with one CA certificate -> its fingerprint. INVALID, NOT_FOUND, PERMISSION. */
 int fingerprint_of(const char *text_or_file, uint8_t out[32], struct beam_error *e);

@@ -1,0 +1,277 @@
+#include "relay/dispatch.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "base/str.h"
+#include "http/forward.h"
+#include "http/frames.h"
+#include "relay/answers.h"
+#include "relay/session.h"
+#include "wire/host.h"
+
+/* A request whose name has no link just now: an upstream end that takes nothing until the route is LIVE again or time is up. */
+struct waiting {
+  struct http_end end;
+  struct worker *w;
+  struct waiting *prev, *next;
+  struct loop_timer timer;
+  struct http_head head; /* already as it goes to the agent */
+  beam_StreamOpen open;
+  bool more, ended;
+};
+
+/* --- towards the agent --- */
+
+int dispatch_stream(struct worker *w, const struct route_view *route, const beam_StreamOpen *open,
+                    struct stream **out) {
+  uint8_t buf[LIMIT_STREAM_OPEN + 8];
+  long n = stream_open_encode(open, buf, sizeof buf);
+  if (n < 0)
+    return (int)n;
+  if (route->state != ROUTE_LIVE)
+    return BEAM_AGAIN;
+  struct link *peer = route->worker == w->index ? NULL : w->peers[route->worker];
+  if (route->worker != w->index && !peer)
+    return BEAM_AGAIN;
+  int err = peer ? link_open(peer, out) : session_open(w, route->session, out);
+  if (err)
+    return err == BEAM_ERR_LIMIT ? err : BEAM_AGAIN;
+  if (peer)
+    atomic_fetch_add(&w->relay->hops, 1);
+  if (stream_write(*out, buf, (size_t)n) != (size_t)n) {
+    stream_close(*out, BEAM_ERR_LIMIT);
+    return BEAM_ERR_LIMIT;
+  }
+  return 0;
+}
+
+/* Join front and the agent; with `from` it stood waiting for that. 0, AGAIN, or a beam_err (then front is untouched). */
+static int connect_agent(struct worker *w, const struct route_view *route, const beam_StreamOpen *open,
+                         struct http_end **out) {
+  struct stream *s;
+  int err = dispatch_stream(w, route, open, &s);
+  return err ? err : frames_upstream(s, out);
+}
+
+static enum page page_of(int err) {
+  return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? PAGE_OVERLOADED : PAGE_INTERNAL;
+}
+
+/* --- waiting --- */
+
+static void waiting_free(struct waiting *q) {
+  DL_DELETE(q->w->waiting, q);
+  timer_stop(&q->timer);
+  http_head_free(&q->head);
+  free(q);
+}
+
+static void waiting_refuse(struct waiting *q, enum page page) {
+  struct http_end *front = q->end.peer;
+  struct http_head head = q->head;
+  memset(&q->head, 0, sizeof q->head);
+  struct loop *l = q->w->loop;
+  if (front) {
+    q->end.peer = NULL;
+    front->peer = NULL;
+  }
+  waiting_free(q);
+  if (front)
+    page_answer(l, front, &head, page, NULL);
+  http_head_free(&head);
+}
+
+static void waiting_late(void *arg) { waiting_refuse(arg, PAGE_NO_LINK); }
+
+static void waiting_go(struct waiting *q, const struct route_view *route) {
+  struct http_end *up;
+  int err = connect_agent(q->w, route, &q->open, &up);
+  if (err == BEAM_AGAIN)
+    return;
+  if (err) {
+    waiting_refuse(q, page_of(err));
+    return;
+  }
+  struct http_end *front = q->end.peer;
+  struct http_head head = q->head;
+  memset(&q->head, 0, sizeof q->head);
+  bool more = q->more, ended = q->ended;
+  http_replace(&q->end, up);
+  waiting_free(q);
+  http_send_head(front, &head, more);
+  http_head_free(&head);
+  if (ended)
+    http_send_end(front);
+  else if (more && up->peer)
+    http_send_want(up);
+}
+
+static void on_head(struct http_end *e, const struct http_head *h, bool more) {
+  (void)e, (void)h, (void)more; /* the head was passed when the wait began */
+}
+static void on_info(struct http_end *e, const struct http_head *h) {
+  (void)e, (void)h;
+}
+static size_t on_room(struct http_end *e) {
+  (void)e;
+  return 0;
+}
+static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
+  (void)e, (void)from, (void)n;
+  return 0;
+}
+static void on_trailers(struct http_end *e, const struct http_head *h) {
+  (void)e, (void)h; /* trailers of an empty body, before a link was there: optional by RFC 9110 6.5, dropped */
+}
+static void on_end(struct http_end *e) { ((struct waiting *)e)->ended = true; }
+static void on_none(struct http_end *e) { (void)e; }
+static void on_abort(struct http_end *e, enum page page) {
+  (void)page;
+  waiting_free((struct waiting *)e); /* nobody of ours is on the stack: we never call our peer from an op */
+}
+
+static const struct http_end_ops waiting_ops = {.kind = "waiting",
+                                                .head = on_head,
+                                                .info = on_info,
+                                                .room = on_room,
+                                                .body = on_body,
+                                                .trailers = on_trailers,
+                                                .end = on_end,
+                                                .stop = on_none,
+                                                .abort = on_abort,
+                                                .want = on_none};
+
+static unsigned waiting_count(struct worker *w) {
+  struct waiting *q;
+  unsigned n;
+  DL_COUNT(w->waiting, q, n);
+  return n;
+}
+
+static void wait_for_link(struct worker *w, struct http_end *front, struct http_head *head, bool more,
+                          const beam_StreamOpen *open) {
+  struct waiting *q = waiting_count(w) < LIMIT_PENDING_REQUESTS ? calloc(1, sizeof *q) : NULL;
+  if (!q) {
+    page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
+    return;
+  }
+  q->end.ops = &waiting_ops;
+  q->w = w;
+  q->open = *open;
+  q->more = more;
+  timer_init(&q->timer, w->loop, waiting_late, q);
+  if (http_head_copy(&q->head, head) || timer_start(&q->timer, LIMIT_LINK_WAIT_MS)) {
+    http_head_free(&q->head);
+    free(q);
+    page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
+    return;
+  }
+  DL_APPEND(w->waiting, q);
+  http_join(front, &q->end);
+}
+
+void dispatch_wake(struct worker *w, const char *name) {
+  struct route_view route;
+  if (!w->waiting || !route_find(&w->routes, name, &route))
+    return;
+  struct waiting *q, *next;
+  DL_FOREACH_SAFE(w->waiting, q, next) {
+    if (strcmp(q->open.name, name))
+      continue;
+    if (route.state == ROUTE_LIVE)
+      waiting_go(q, &route);
+    else if (route.state == ROUTE_GONE)
+      waiting_refuse(q, PAGE_NO_LINK);
+  }
+}
+
+void dispatch_close(struct worker *w) {
+  while (w->waiting)
+    waiting_refuse(w->waiting, PAGE_NO_LINK);
+}
+
+/* --- a request --- */
+
+static void fill_open(beam_StreamOpen *o, const struct visit *v, const char *name) {
+  *o = (beam_StreamOpen)beam_StreamOpen_init_zero;
+  o->kind = beam_StreamKind_STREAM_HTTP;
+  str_copy(o->name, sizeof o->name, name);
+  str_copy(o->visitor, sizeof o->visitor, v->addr_port);
+  str_copy(o->local, sizeof o->local, v->local);
+  str_copy(o->sni, sizeof o->sni, v->sni);
+  o->tls = v->tls;
+  o->trace_id.size = 16;
+  random_bytes(o->trace_id.bytes, 16);
+}
+
+static void to_agent(const struct visit *v, const char *name, const struct route_view *route,
+                     struct http_end *front, const struct http_head *h, bool more) {
+  struct worker *w = v->w;
+  char authority[300];
+  str_fmt(authority, sizeof authority, "%.*s", SPAN_FMT(h->authority));
+  struct forward_facts facts = {v->addr, v->tls ? "https" : "http", authority};
+  struct http_head head;
+  if (forward_request(h, &facts, &head)) {
+    page_answer(w->loop, front, h, PAGE_OVERLOADED, NULL);
+    return;
+  }
+  beam_StreamOpen open;
+  fill_open(&open, v, name);
+  struct http_end *up;
+  int err = route->state == ROUTE_GONE ? BEAM_ERR_NOT_FOUND : connect_agent(w, route, &open, &up);
+  if (!err) {
+    http_join(front, up);
+    http_send_head(front, &head, more);
+  } else if (err == BEAM_AGAIN) {
+    wait_for_link(w, front, &head, more, &open);
+  } else {
+    page_answer(w->loop, front, h, err == BEAM_ERR_NOT_FOUND ? PAGE_NO_LINK : page_of(err), NULL);
+  }
+  http_head_free(&head);
+}
+
+static bool is_state_page(struct span target) {
+  static const char path[] = "/_beam";
+  size_t n = sizeof path - 1;
+  return target.n >= n && !memcmp(target.p, path, n) && (target.n == n || target.p[n] == '/' || target.p[n] == '?');
+}
+
+void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more) {
+  struct worker *w = v->w;
+  struct relay *r = w->relay;
+  atomic_fetch_add(&r->requests, 1);
+  char host[HOST_MAX];
+  uint16_t port;
+  struct route_view route;
+  if (!host_parse(h->authority, host, &port))
+    page_answer(w->loop, front, h, PAGE_BAD_HOST, NULL);
+  else if (!v->tls && r->conf.plain == BEAM_PLAIN_REDIRECT)
+    answer_redirect(w, front, h, host);
+  else if (r->conf.control_host && !strcmp(host, r->conf.control_host))
+    answer_control(w, front, h);
+  else if (!route_find(&w->routes, host, &route))
+    page_answer(w->loop, front, h, PAGE_NO_TUNNEL, NULL);
+  else if (v->cert && !cert_covers(v->cert, host))
+    page_answer(w->loop, front, h, PAGE_MISDIRECTED, NULL);
+  else if (is_state_page(h->target))
+    answer_state(w, front, h, host, &route);
+  else
+    to_agent(v, host, &route, front, h, more);
+}
+
+void dispatch_finished(struct worker *w, const struct http_record *rec) {
+  char host[HOST_MAX];
+  uint16_t port;
+  struct route_view route;
+  if (!host_parse(rec->authority, host, &port) || !route_find(&w->routes, host, &route) || !route.stats)
+    return;
+  atomic_fetch_add(&route.stats->requests, 1);
+  atomic_fetch_add(&route.stats->bytes_in, rec->body_in);
+  atomic_fetch_add(&route.stats->bytes_out, rec->body_out);
+  if (rec->failed)
+    atomic_fetch_add(&route.stats->errors, 1);
+}

@@ -1,0 +1,102 @@
+/* relay.h: the relay's own view of itself: one struct relay, N workers, and what the rooms of this folder share.
+ *
+ *   listen ─► visitor (sniff) ─┬─ beam/1 ─► TLS ─► link ─► greet ─► session ── Bind ─► route on every worker
+ *                              └─ visitor ► TLS ─► h1 front ─► dispatch ─► route ─► link stream (or a peer worker's)
+ *
+ * Everything of a worker lives on its loop's thread. What workers share is immutable after the start, atomic, or locked inside (certs, store, tickets, tokens).
+ */
+#ifndef RELAY_RELAY_H
+#define RELAY_RELAY_H
+
+#include <beam/relay.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/limits.h"
+#include "domain/certs.h"
+#include "domain/domain.h"
+#include "identity/tokens.h"
+#include "io/net.h"
+#include "link/link.h"
+#include "relay/route.h"
+#include "tls/tls.h"
+
+struct relay;
+struct session;
+struct visitor;
+struct waiting;
+struct admit;
+
+struct listen_spec {
+  char host[256];
+  uint16_t port;
+};
+enum { LISTEN_MAX = 8 };
+
+struct worker {
+  struct relay *relay;
+  unsigned index;
+  struct loop *loop;
+  pthread_t thread;
+  bool running; /* the thread was started */
+  bool closing;
+  struct listener *tls_listeners[LISTEN_MAX], *plain_listeners[LISTEN_MAX];
+  struct accept_ctx {
+    struct worker *w;
+    bool tls;
+    uint16_t port;
+  } tls_ctx[LISTEN_MAX], plain_ctx[LISTEN_MAX];
+  struct route_table routes;
+  struct link *peers[LIMIT_WORKERS]; /* in-process links to the other workers; own slot NULL */
+  struct session *sessions;          /* uthash by id */
+  struct session *greeting;          /* list of those not up yet */
+  struct visitor *visitors;          /* list */
+  struct waiting *waiting;           /* list of requests that wait for a name's next link */
+  struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
+  struct admit *admit;
+  struct loop_timer sweep;
+};
+
+struct relay {
+  struct beam_relay_config conf; /* strings are our own copies */
+  struct net *net;
+  struct ca *ca;
+  struct store *store;
+  struct domain *domain;
+  struct certs *certs;
+  struct tokens *tokens;         /* NULL: none asked for */
+  struct cert *link_leaf;
+  struct tls_tickets *tickets;
+  uint64_t tickets_saved; /* epoch that is on disk */
+  struct tls_context *tls_visitors, *tls_agents;
+  bool beyond_loopback;
+  struct listen_spec tls_spec[LISTEN_MAX], plain_spec[LISTEN_MAX];
+  unsigned tls_n, plain_n;
+  unsigned workers_n;
+  struct worker *workers;
+  uint16_t https_port, http_port; /* what URLs show: of the first listener */
+  char https_text[300], http_text[300];
+  _Atomic uint64_t generation;    /* of route changes: later wins */
+  _Atomic uint64_t session_ids;
+  _Atomic int64_t sessions_now, tunnels_now, visitors_now;
+  _Atomic uint64_t requests, refused;
+  _Atomic uint64_t given, hops; /* visitors handed to another worker; requests that crossed to one */
+};
+
+/* worker.c */
+int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *loop);
+int worker_listen(struct worker *w, struct beam_error *err);
+void worker_close(struct worker *w); /* on its loop: closes all it has; the loop may then stop */
+void worker_fini(struct worker *w);  /* after the loop stopped */
+
+/* Full public host of the relay's URL for a name, "https://shop.tunnel.test:8443". */
+void relay_url(const struct relay *r, bool tls, const char *name, char *out, size_t cap);
+void relay_event(struct relay *r, const char *kind, const char *name, const char *agent, const char *reason);
+
+/* admit.c: connections by visitor address (IPv6 by /64); loopback is not counted. */
+int admit_new(struct admit **out);
+void admit_free(struct admit *a);
+bool admit_enter(struct admit *a, const struct sockaddr_storage *peer); /* false: too many from there */
+void admit_leave(struct admit *a, const struct sockaddr_storage *peer);
+
+#endif

@@ -1,0 +1,386 @@
+#include "relay/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/str.h"
+#include "identity/trust.h"
+#include "link/greet.h"
+#include "wire/host.h"
+
+struct tunnel {
+  struct tunnel *prev, *next;
+  struct session *session;
+  uint32_t id; /* the agent's */
+  char name[STORE_NAME];
+  char row[STORE_ID];
+  uint16_t local_port;
+  char framework[64];
+  bool live;
+  struct store_op *claim;
+};
+
+struct session {
+  struct worker *w;
+  uint64_t id;
+  uint8_t resume[16]; /* its id on the wire */
+  struct link *link;
+  bool up;
+  char device[KEY_ID], agent[96], addr[80];
+  struct tunnel *tunnels;
+  unsigned tunnels_n;
+  struct session *prev, *next; /* greeting ones */
+  UT_hash_handle hh;
+};
+
+static void session_end(struct session *s, int reason);
+
+/* --- small helpers --- */
+
+static void audit(struct session *s, const char *action, const char *subject, const char *detail) {
+  struct store_audit a = {s->device[0] ? s->device : s->addr, action, subject, detail};
+  store_audit(s->w->relay->store, s->w->loop, &a, NULL, NULL, NULL);
+}
+
+static void say(struct session *s, const beam_Control *m) {
+  if (link_send(s->link, m))
+    log_limited(BEAM_LOG_WARN, "session", "control message not sent device=%s", s->device);
+}
+
+static void send_error(struct session *s, uint32_t bind, const struct beam_error *e) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_error_tag;
+  m.kind.error.id = bind;
+  m.kind.error.code = e->code;
+  str_copy(m.kind.error.what, sizeof m.kind.error.what, e->what);
+  str_copy(m.kind.error.hint, sizeof m.kind.error.hint, e->hint);
+  say(s, &m);
+}
+
+static struct session *find(struct worker *w, uint64_t id) {
+  struct session *s;
+  HASH_FIND(hh, w->sessions, &id, sizeof id, s);
+  return s;
+}
+
+static struct tunnel *tunnel_find(struct session *s, uint32_t id) {
+  struct tunnel *t;
+  DL_SEARCH_SCALAR(s->tunnels, t, id, id);
+  return t;
+}
+
+/* --- tunnels --- */
+
+static void tunnel_free(struct tunnel *t) {
+  struct session *s = t->session;
+  DL_DELETE(s->tunnels, t);
+  s->tunnels_n--;
+  if (t->claim)
+    store_cancel(t->claim);
+  free(t);
+}
+
+/* GONE: the agent gave the name up. AWAY: its link is lost. LIVE: somebody else has it now: nothing to tell anybody. */
+static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *why) {
+  struct session *s = t->session;
+  struct relay *r = s->w->relay;
+  if (t->live) {
+    atomic_fetch_sub(&r->tunnels_now, 1);
+    store_tunnel_status(r->store, s->w->loop, t->row, STORE_CLOSED, NULL, NULL, NULL);
+    log_info("session", "tunnel down name=%s device=%s reason=%s", t->name, s->device, why);
+    relay_event(r, "tunnel_down", t->name, s->agent, why);
+    if (becomes != ROUTE_LIVE) {
+      struct route_change c = {.state = becomes, .worker = s->w->index, .session = s->id};
+      str_copy(c.name, sizeof c.name, t->name);
+      route_publish(s->w, &c, NULL, 0);
+    }
+  }
+  tunnel_free(t);
+}
+
+static void refuse_bind(struct tunnel *t, const struct beam_error *e) {
+  struct session *s = t->session;
+  log_limited(BEAM_LOG_WARN, "session", "bind refused device=%s code=%s", s->device, beam_err_code(e->code));
+  audit(s, "bind.refused", t->name, e->what);
+  atomic_fetch_add(&s->w->relay->refused, 1);
+  send_error(s, t->id, e);
+  tunnel_free(t);
+}
+
+/* Every worker knows the route: the agent may tell its user. */
+static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
+  struct session *s = find(w, session);
+  struct tunnel *t = s ? tunnel_find(s, bind) : NULL;
+  if (!t)
+    return;
+  struct relay *r = w->relay;
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_bound_tag;
+  beam_Bound *b = &m.kind.bound;
+  b->id = bind;
+  str_copy(b->name, sizeof b->name, t->name);
+  relay_url(r, true, t->name, b->url, sizeof b->url);
+  if (r->plain_n && r->conf.plain == BEAM_PLAIN_SERVE)
+    relay_url(r, false, t->name, b->plain_url, sizeof b->plain_url);
+  str_fmt(b->dashboard, sizeof b->dashboard, "%s/_beam", b->url);
+  say(s, &m);
+  log_info("session", "tunnel up name=%s device=%s", t->name, s->device);
+  relay_event(r, "tunnel_up", t->name, s->agent, NULL);
+}
+
+/* One certificate count stands for each route there is (dropped when the route is swept), however often it was bound. */
+static int add_cert(struct worker *w, const char *name, struct beam_error *e) {
+  struct route_view v;
+  if (route_find(&w->routes, name, &v))
+    return 0;
+  return certs_add(w->relay->certs, name, e);
+}
+
+static void publish_live(struct tunnel *t) {
+  struct session *s = t->session;
+  struct relay *r = s->w->relay;
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct route_view old;
+  struct route_change c = {.state = ROUTE_LIVE, .worker = s->w->index, .session = s->id};
+  bool known = route_find(&s->w->routes, t->name, &old) && old.stats;
+  c.stats = known ? route_stats_ref(old.stats) : route_stats_new();
+  if (!c.stats || add_cert(s->w, t->name, &e)) {
+    route_stats_unref(c.stats);
+    err_set(&e, BEAM_ERR_NOMEM, NULL, "the relay could not make a certificate for %s", t->name);
+    refuse_bind(t, &e);
+    return;
+  }
+  struct store_tunnel row = {.port = t->local_port, .created_at = (int64_t)c.stats->created_at, .status = STORE_ACTIVE};
+  store_new_id(t->row);
+  str_copy(row.id, sizeof row.id, t->row);
+  str_copy(row.owner, sizeof row.owner, s->device);
+  str_copy(row.name, sizeof row.name, t->name);
+  str_copy(row.framework, sizeof row.framework, t->framework);
+  store_tunnel_put(r->store, s->w->loop, &row, NULL, NULL, NULL);
+  audit(s, "bind", t->name, s->agent);
+  t->live = true;
+  atomic_fetch_add(&r->tunnels_now, 1);
+  str_copy(c.name, sizeof c.name, t->name);
+  route_publish(s->w, &c, on_published, t->id);
+}
+
+static void on_claimed(void *user, int err, const struct store_reply *reply) {
+  struct tunnel *t = user;
+  t->claim = NULL;
+  if (!err) {
+    str_copy(t->name, sizeof t->name, reply->name);
+    publish_live(t);
+    return;
+  }
+  struct beam_error e = BEAM_ERROR_INIT;
+  if (err == BEAM_ERR_TAKEN)
+    err_set(&e, err, NULL, "the name %s belongs to device %.8s", t->name, reply->holder ? reply->holder : "");
+  else if (reply->error && reply->error->code)
+    e = *reply->error;
+  else
+    err_set(&e, err, NULL, "%s", beam_strerror(err));
+  refuse_bind(t, &e);
+}
+
+static void on_bind(struct session *s, const beam_Bind *b) {
+  struct relay *r = s->w->relay;
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct tunnel *t = calloc(1, sizeof *t);
+  if (!t) {
+    err_set(&e, BEAM_ERR_NOMEM, NULL, "the relay is out of memory");
+    e.code = BEAM_ERR_NOMEM;
+    send_error(s, b->id, &e);
+    return;
+  }
+  bool repeated = tunnel_find(s, b->id) != NULL;
+  t->session = s;
+  t->id = b->id;
+  t->local_port = (uint16_t)b->local_port;
+  str_copy(t->name, sizeof t->name, b->name);
+  str_copy(t->framework, sizeof t->framework, b->framework);
+  DL_APPEND(s->tunnels, t);
+  s->tunnels_n++;
+  struct trust_facts f = {.action = TRUST_BIND, .name_given = b->name[0] != 0, .label_ok = true, .takeover = b->takeover, .tunnels = s->tunnels_n - 1};
+  struct trust verdict = trust_allows(&f);
+  int err;
+  if (repeated)
+    err_set(&e, BEAM_ERR_PROTOCOL, NULL, "two tunnels with one number");
+  else if (b->kind != beam_TunnelKind_TUNNEL_HTTP)
+    err_set(&e, BEAM_ERR_UNSUPPORTED, "use an HTTP tunnel with this relay", "this relay has only HTTP tunnels");
+  else if (verdict.err)
+    err_set(&e, verdict.err, verdict.hint, "%s", verdict.reason);
+  else if ((err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t, &t->claim, &e)) && !e.code)
+    err_set(&e, err, NULL, "%s", beam_strerror(err));
+  if (e.code)
+    refuse_bind(t, &e);
+}
+
+static void on_unbind(struct session *s, const beam_Unbind *u) {
+  struct tunnel *t = tunnel_find(s, u->id);
+  if (t)
+    tunnel_end(t, ROUTE_GONE, "unbound");
+}
+
+void session_superseded(struct worker *w, uint64_t id, const char *name) {
+  struct session *s = find(w, id);
+  struct tunnel *t = NULL;
+  if (s)
+    DL_FOREACH(s->tunnels, t) {
+      if (t->live && !strcmp(t->name, name))
+        break;
+    }
+  if (!t)
+    return;
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_unbind_tag;
+  m.kind.unbind.id = t->id;
+  str_copy(m.kind.unbind.reason, sizeof m.kind.unbind.reason, "superseded");
+  say(s, &m);
+  tunnel_end(t, ROUTE_LIVE, "superseded");
+}
+
+/* --- the link's events --- */
+
+static void on_stream(void *user, struct stream *st) {
+  (void)user;
+  stream_close(st, BEAM_ERR_REFUSED); /* an agent may not open streams */
+}
+
+static void on_control(void *user, const beam_Control *m) {
+  struct session *s = user;
+  switch (m->which_kind) {
+  case beam_Control_bind_tag:
+    on_bind(s, &m->kind.bind);
+    break;
+  case beam_Control_unbind_tag:
+    on_unbind(s, &m->kind.unbind);
+    break;
+  case beam_Control_drain_tag:
+    link_drain(s->link);
+    break;
+  default:
+    break; /* quotas, statistics and what newer agents say */
+  }
+}
+
+static void on_closed(void *user, int reason) { session_end(user, reason); }
+
+static const struct link_events events = {.stream = on_stream, .control = on_control, .closed = on_closed};
+
+/* --- greeting --- */
+
+static int decide(void *user, struct link *k, const struct greet_peer *peer, uint8_t session[16],
+                  struct beam_error *why) {
+  (void)k;
+  struct session *s = user;
+  struct relay *r = s->w->relay;
+  key_id_of(s->device, peer->device_key);
+  struct trust_facts f = {.action = TRUST_HELLO,
+                          .relay_public = r->beyond_loopback,
+                          .open = r->conf.open,
+                          .tokens_set = r->tokens != NULL,
+                          .proof_ok = true,
+                          .version_ok = true,
+                          .token_given = peer->token[0] != 0,
+                          .token_ok = r->tokens && tokens_match(r->tokens, peer->token),
+                          .sessions = (unsigned)atomic_load(&r->sessions_now)};
+  struct trust v = trust_allows(&f);
+  if (!v.err) {
+    random_bytes(session, 16);
+    memcpy(s->resume, session, 16);
+    return 0;
+  }
+  err_set(why, v.err, v.hint, "%s", v.reason);
+  audit(s, "hello.refused", s->addr, v.reason);
+  atomic_fetch_add(&r->refused, 1);
+  return v.err;
+}
+
+static void on_greeted(void *user, struct link *k, int err, const struct beam_error *why,
+                       const struct greet_peer *peer) {
+  struct session *s = user;
+  if (err) {
+    log_limited(BEAM_LOG_WARN, "session", "agent refused from=%s code=%s: %s", s->addr, beam_err_code(err), why->what);
+    relay_event(s->w->relay, "refused", NULL, s->addr, why->what);
+    session_end(s, err);
+    return;
+  }
+  (void)k;
+  str_copy(s->agent, sizeof s->agent, peer->agent);
+  link_own(s->link, &events, s);
+  s->up = true;
+  DL_DELETE(s->w->greeting, s);
+  HASH_ADD(hh, s->w->sessions, id, sizeof s->id, s);
+  atomic_fetch_add(&s->w->relay->sessions_now, 1);
+  log_info("session", "agent up device=%s from=%s agent=%s", s->device, s->addr, s->agent);
+  audit(s, "hello", s->addr, s->agent);
+  relay_event(s->w->relay, "session_up", NULL, s->agent, NULL);
+}
+
+void session_accept(struct worker *w, struct stream *st, const char *addr) {
+  struct relay *r = w->relay;
+  uint8_t exporter[TLS_EXPORT_BYTES];
+  struct session *s = calloc(1, sizeof *s);
+  int err = s ? tls_exporter(st, exporter) : BEAM_ERR_NOMEM;
+  if (err) {
+    free(s);
+    stream_close(st, err);
+    return;
+  }
+  s->w = w;
+  s->id = atomic_fetch_add(&r->session_ids, 1) + 1;
+  str_copy(s->addr, sizeof s->addr, addr);
+  err = link_h2_new(st, LINK_RELAY, exporter, &s->link);
+  if (err) {
+    free(s);
+    return;
+  }
+  struct greet_relay_conf conf = {.key = ca_relay_key(r->ca), .domain = r->conf.domain, .decide = decide};
+  memcpy(conf.relay, ca_fingerprint(r->ca), sizeof conf.relay);
+  DL_APPEND(w->greeting, s);
+  err = greet_relay(s->link, &conf, on_greeted, s);
+  if (err)
+    session_end(s, err);
+}
+
+static void session_end(struct session *s, int reason) {
+  struct relay *r = s->w->relay;
+  while (s->tunnels)
+    tunnel_end(s->tunnels, ROUTE_AWAY, beam_strerror(reason));
+  if (s->up) {
+    HASH_DEL(s->w->sessions, s);
+    atomic_fetch_sub(&r->sessions_now, 1);
+    log_info("session", "agent down device=%s reason=%s", s->device, beam_strerror(reason));
+    relay_event(r, "session_down", NULL, s->agent, beam_strerror(reason));
+  } else {
+    DL_DELETE(s->w->greeting, s);
+  }
+  link_close(s->link, reason);
+  free(s);
+}
+
+/* --- for the other rooms --- */
+
+int session_open(struct worker *w, uint64_t id, struct stream **out) {
+  struct session *s = find(w, id);
+  return s ? link_open(s->link, out) : BEAM_ERR_NOT_FOUND;
+}
+
+bool session_view(struct worker *w, uint64_t id, struct session_view *out) {
+  struct session *s = find(w, id);
+  if (s)
+    *out = (struct session_view){s->device, s->agent, s->addr, s->link->ops->transport, s->link->streams, greet_rtt_ms(s->link)};
+  return s != NULL;
+}
+
+void session_end_all(struct worker *w, int reason) {
+  while (w->greeting)
+    session_end(w->greeting, reason);
+  struct session *s, *next;
+  HASH_ITER(hh, w->sessions, s, next) { session_end(s, reason); }
+}

@@ -1,0 +1,27 @@
+/* session.h: an agent's registration at this worker: one link (later several), its tunnels.
+ *
+ *   TLS stream ─► GREETING ─► UP ── Bind ─► tunnel CLAIMING (store) ─► PUBLISHING (all workers) ─► LIVE
+ *                    │         └─ Unbind / superseded ─► tunnel ends, the name is GONE or someone else's
+ *                    └─ refused, link lost ─► session_end(reason): names become AWAY
+ */
+#ifndef RELAY_SESSION_H
+#define RELAY_SESSION_H
+
+#include "relay/relay.h"
+
+/* A TLS stream that speaks beam/1: link, greeting, session. Takes s. */
+void session_accept(struct worker *w, struct stream *s, const char *addr);
+/* A data stream to the agent of this session. NOT_FOUND: it is not here (any more); else as link_open(). */
+int session_open(struct worker *w, uint64_t id, struct stream **out);
+/* Another session has the name now. */
+void session_superseded(struct worker *w, uint64_t id, const char *name);
+void session_end_all(struct worker *w, int reason);
+/* What /_beam says of the session that has a name. False: not here. */
+struct session_view {
+  const char *device, *agent, *addr, *transport;
+  unsigned streams;
+  uint32_t rtt_ms;
+};
+bool session_view(struct worker *w, uint64_t id, struct session_view *out);
+
+#endif

@@ -1,0 +1,235 @@
+#include "relay/visitor.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "base/log.h"
+#include "base/str.h"
+#include "http/h1_front.h"
+#include "relay/dispatch.h"
+#include "relay/session.h"
+#include "wire/hello.h"
+#include "wire/host.h"
+
+struct visitor {
+  struct worker *w;
+  struct visitor *prev, *next;
+  enum { SNIFF, TLS_AGENT, TLS_VISITOR, FRONT } stage;
+  struct stream *s;       /* SNIFF only: later it belongs to the next stage */
+  struct tls *tls;        /* TLS_* */
+  struct h1_front *front; /* FRONT */
+  struct loop_timer timer;
+  struct http_handler handler;
+  bool tls_port, secure, given;
+  uint16_t local_port;
+  struct sockaddr_storage peer;
+  char addr[64], addr_port[80], local[32];
+  struct sniff hello;
+  struct cert *cert;
+};
+
+/* The one way out. Whatever the stage holds is closed with the reason. */
+static void visitor_end(struct visitor *v, int reason) {
+  struct worker *w = v->w;
+  DL_DELETE(w->visitors, v);
+  timer_stop(&v->timer);
+  if (v->tls)
+    tls_cancel(v->tls);
+  if (v->front)
+    h1_front_abort(v->front, reason);
+  stream_close(v->s, reason);
+  cert_unref(v->cert);
+  admit_leave(w->admit, &v->peer);
+  atomic_fetch_sub(&w->relay->visitors_now, 1);
+  free(v);
+}
+
+static void refuse(struct visitor *v, int reason, const char *what) {
+  log_limited(BEAM_LOG_WARN, "visitor", "closed from=%s reason=%s", v->addr, what);
+  atomic_fetch_add(&v->w->relay->refused, 1);
+  visitor_end(v, reason);
+}
+
+/* --- HTTP --- */
+
+static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
+  struct visitor *v = user;
+  struct visit visit = {v->w, v->secure, v->addr, v->addr_port, v->local, v->hello.sni, v->cert};
+  dispatch_request(&visit, front, h, more);
+}
+
+static void on_finished(void *user, const struct http_record *r) {
+  struct visitor *v = user;
+  dispatch_finished(v->w, r);
+}
+
+static void on_front_closed(void *user, struct h1_front *f) {
+  (void)f;
+  struct visitor *v = user;
+  v->front = NULL;
+  visitor_end(v, 0);
+}
+
+static void start_front(struct visitor *v, struct stream *s) {
+  v->stage = FRONT;
+  v->handler = (struct http_handler){on_request, on_finished, v};
+  struct h1_front_conf conf = {v->secure, &v->handler, on_front_closed, v};
+  int err = h1_front_new(s, &conf, &v->front);
+  if (err)
+    visitor_end(v, err);
+}
+
+/* --- TLS --- */
+
+static void on_tls(void *user, int err, struct stream *s, const struct tls_info *info) {
+  (void)info;
+  struct visitor *v = user;
+  v->tls = NULL;
+  if (err) {
+    refuse(v, err, beam_strerror(err));
+    return;
+  }
+  if (v->stage == TLS_AGENT) {
+    session_accept(v->w, s, v->addr_port);
+    visitor_end(v, 0);
+    return;
+  }
+  v->secure = true;
+  v->cert = certs_get_cert(v->w->relay->certs, v->hello.sni);
+  start_front(v, s);
+}
+
+static void start_tls(struct visitor *v) {
+  struct relay *r = v->w->relay;
+  bool agent = v->hello.alpn & SNIFF_ALPN_BEAM;
+  struct stream *s = v->s;
+  v->s = NULL;
+  v->stage = agent ? TLS_AGENT : TLS_VISITOR;
+  int err = tls_accept(s, agent ? r->tls_agents : r->tls_visitors, on_tls, v, &v->tls);
+  if (err)
+    visitor_end(v, err);
+}
+
+/* --- giving the descriptor to the worker whose session has the name --- */
+
+struct gift {
+  struct worker *to;
+  int fd;
+  struct evbuffer *received;
+  struct sockaddr_storage peer;
+  uint16_t local_port;
+};
+
+static void gift_free(struct gift *g) {
+  if (g->fd >= 0)
+    close(g->fd);
+  if (g->received)
+    evbuffer_free(g->received);
+  free(g);
+}
+
+static void on_gift(void *arg) {
+  struct gift *g = arg;
+  struct stream *s;
+  int fd = g->fd;
+  if (!g->to->closing) {
+    g->fd = -1; /* sock_adopt takes it, also when it fails */
+    if (!sock_adopt(g->to->loop, fd, g->received, &s))
+      visitor_new(g->to, s, &g->peer, g->local_port, true, true);
+  }
+  gift_free(g);
+}
+
+/* True: it is gone, one way or the other. */
+static bool give_away(struct visitor *v) {
+  struct worker *w = v->w;
+  struct route_view route;
+  if (v->given || !w->relay->conf.give_descriptors || v->hello.alpn & SNIFF_ALPN_BEAM ||
+      !route_find(&w->routes, v->hello.sni, &route) || route.state != ROUTE_LIVE || route.worker == w->index)
+    return false;
+  struct gift *g = calloc(1, sizeof *g);
+  if (!g)
+    return false;
+  *g = (struct gift){&w->relay->workers[route.worker], -1, evbuffer_new(), v->peer, v->local_port};
+  if (!g->received || (g->fd = sock_release(v->s, g->received)) < 0) {
+    gift_free(g);
+    return false;
+  }
+  v->s = NULL;
+  if (loop_post(g->to->loop, on_gift, g))
+    gift_free(g); /* the other worker is flooded or going away: the connection is closed */
+  else
+    atomic_fetch_add(&w->relay->given, 1);
+  visitor_end(v, 0);
+  return true;
+}
+
+/* --- sniffing --- */
+
+static void on_readable(void *user) {
+  struct visitor *v = user;
+  struct evbuffer *in = stream_input(v->s);
+  size_t n = evbuffer_get_length(in);
+  if (n > LIMIT_CLIENT_HELLO + 1024)
+    n = LIMIT_CLIENT_HELLO + 1024;
+  uint8_t *p = n ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL;
+  enum sniff_what what = p ? sniff(p, n, &v->hello) : SNIFF_MORE;
+  if (what == SNIFF_MORE) {
+    if (v->s->in_ended)
+      refuse(v, BEAM_ERR_TRUNCATED, "ended before it said anything whole");
+  } else if (what == SNIFF_TLS && v->tls_port) {
+    timer_stop(&v->timer);
+    if (!give_away(v))
+      start_tls(v);
+  } else if (what == SNIFF_HTTP1) {
+    timer_stop(&v->timer);
+    struct stream *s = v->s;
+    v->s = NULL;
+    start_front(v, s);
+  } else {
+    refuse(v, BEAM_ERR_PROTOCOL, what == SNIFF_TLS ? "TLS on a plain port" : "neither TLS nor HTTP");
+  }
+}
+
+static void on_closed(void *user, int reason) { visitor_end(user, reason); }
+
+static void on_slow(void *arg) { refuse(arg, BEAM_ERR_TIMEOUT, "no first bytes in time"); }
+
+static const struct stream_events events = {on_readable, NULL, on_closed};
+
+void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
+                 bool tls, bool given) {
+  struct relay *r = w->relay;
+  bool full = atomic_load(&r->visitors_now) >= (int64_t)LIMIT_VISITORS;
+  struct visitor *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
+  if (!v) {
+    log_limited(BEAM_LOG_WARN, "visitor", "too many connections%s", full ? "" : " from one address");
+    atomic_fetch_add(&r->refused, 1);
+    stream_close(s, BEAM_ERR_LIMIT);
+    return;
+  }
+  v->w = w;
+  v->s = s;
+  v->tls_port = tls;
+  v->given = given;
+  v->local_port = local_port;
+  v->peer = *peer;
+  addr_text(peer, false, v->addr, sizeof v->addr);
+  addr_text(peer, true, v->addr_port, sizeof v->addr_port);
+  str_fmt(v->local, sizeof v->local, ":%u", local_port);
+  DL_APPEND(w->visitors, v);
+  atomic_fetch_add(&r->visitors_now, 1);
+  timer_init(&v->timer, w->loop, on_slow, v);
+  if (timer_start(&v->timer, LIMIT_HANDSHAKE_MS)) {
+    visitor_end(v, BEAM_ERR_NOMEM);
+    return;
+  }
+  stream_own(s, &events, v);
+}
+
+void visitor_end_all(struct worker *w) {
+  while (w->visitors)
+    visitor_end(w->visitors, BEAM_ERR_CLOSED);
+}

@@ -1,0 +1,19 @@
+/* visitor.h: a fresh connection, from its first byte to the room that takes it over.
+ *
+ *   SNIFF ─┬─ TLS, ALPN beam/1 ─► TLS_AGENT ─► session_accept()
+ *          ├─ TLS, name on another worker ─► its descriptor is given away (once)
+ *          ├─ TLS ─► TLS_VISITOR ─► FRONT (HTTP/1)
+ *          ├─ HTTP/1 ─► FRONT (plain: served, or redirected to https)
+ *          └─ garbage, too slow, too many ─► closed and counted
+ */
+#ifndef RELAY_VISITOR_H
+#define RELAY_VISITOR_H
+
+#include "relay/relay.h"
+
+/* A connection accepted by a listener of this worker (tls: on a TLS port). Takes s. `given`: it came from another worker and stays here. */
+void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
+                 bool tls, bool given);
+void visitor_end_all(struct worker *w);
+
+#endif

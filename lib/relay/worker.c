@@ -1,0 +1,109 @@
+/* worker.c: one loop of a relay: its listeners, and what is torn down when it ends. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "relay/dispatch.h"
+#include "relay/peers.h"
+#include "relay/relay.h"
+#include "relay/session.h"
+#include "relay/tickets.h"
+#include "relay/visitor.h"
+
+enum {
+  SWEEP_MS = 60000,
+  ROUTE_AWAY_MS = 3600000, /* a laptop that sleeps for an hour finds its visitors told "not running" */
+};
+
+/* The worker that last had the name holds its certificate's count. */
+static void on_forgotten(void *user, const char *name, unsigned worker) {
+  struct worker *w = user;
+  if (worker == w->index)
+    certs_drop(w->relay->certs, name);
+}
+
+static void on_sweep(void *arg) {
+  struct worker *w = arg;
+  route_sweep(&w->routes, loop_now(w->loop), ROUTE_AWAY_MS, on_forgotten, w);
+  if (w->index == 0)
+    tickets_save(w->relay);
+  timer_start(&w->sweep, SWEEP_MS);
+}
+
+int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *loop) {
+  w->relay = r;
+  w->index = index;
+  w->loop = loop;
+  timer_init(&w->sweep, loop, on_sweep, w);
+  int err = admit_new(&w->admit);
+  return err ? err : timer_start(&w->sweep, SWEEP_MS);
+}
+
+static void on_accept(void *user, struct stream *s, const struct sockaddr_storage *peer) {
+  struct accept_ctx *a = user;
+  visitor_new(a->w, s, peer, a->port, a->tls, false);
+}
+
+enum { PORT_TRIES = 20 };
+
+/* The first worker finds the port (the next free one if that is allowed); the others join it by SO_REUSEPORT. */
+static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_ctx *ctx, struct listener **out,
+                      struct beam_error *err) {
+  struct relay *r = w->relay;
+  int tries = w->index == 0 && r->conf.port_fallback && spec->port ? PORT_TRIES : 1;
+  int e = 0;
+  for (int i = 0; i < tries; i++) {
+    uint16_t port = (uint16_t)(spec->port + i);
+    e = net_listen(r->net, w->loop, spec->host, port, w->index > 0 || r->workers_n > 1, on_accept, ctx, out);
+    if (e != BEAM_ERR_IN_USE)
+      break;
+  }
+  if (e)
+    return err_set(err, e, e == BEAM_ERR_IN_USE ? "stop the program that has it, or choose another port (0 picks a free one)" : NULL,
+                   "cannot listen on %s port %u: %s", spec->host, spec->port, beam_strerror(e));
+  spec->port = net_listener_port(r->net, *out);
+  ctx->port = spec->port;
+  return 0;
+}
+
+int worker_listen(struct worker *w, struct beam_error *err) {
+  struct relay *r = w->relay;
+  for (unsigned i = 0; i < r->tls_n; i++) {
+    w->tls_ctx[i] = (struct accept_ctx){w, true, 0};
+    int e = listen_one(w, &r->tls_spec[i], &w->tls_ctx[i], &w->tls_listeners[i], err);
+    if (e)
+      return e;
+  }
+  for (unsigned i = 0; i < r->plain_n; i++) {
+    w->plain_ctx[i] = (struct accept_ctx){w, false, 0};
+    int e = listen_one(w, &r->plain_spec[i], &w->plain_ctx[i], &w->plain_listeners[i], err);
+    if (e)
+      return e;
+  }
+  return 0;
+}
+
+void worker_close(struct worker *w) {
+  struct relay *r = w->relay;
+  w->closing = true;
+  for (unsigned i = 0; i < LISTEN_MAX; i++) {
+    if (w->tls_listeners[i])
+      net_listener_close(r->net, w->tls_listeners[i]);
+    if (w->plain_listeners[i])
+      net_listener_close(r->net, w->plain_listeners[i]);
+    w->tls_listeners[i] = w->plain_listeners[i] = NULL;
+  }
+  timer_stop(&w->sweep);
+  visitor_end_all(w);
+  dispatch_close(w);
+  session_end_all(w, BEAM_ERR_DRAINING);
+  peers_close(w);
+}
+
+void worker_fini(struct worker *w) {
+  route_clear(&w->routes);
+  admit_free(w->admit);
+  loop_free(w->loop);
+}

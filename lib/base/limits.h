@@ -14,6 +14,7 @@
 #define LIMIT_UPSTREAM_IDLE 64u         /* idle connections kept to one local service */
 #define LIMIT_UPSTREAM_IDLE_MS 4000u    /* Node closes idle keep-alive connections after 5 s: stay below */
 #define LIMIT_UPSTREAM_DIAL_MS 5000u    /* a local service that does not accept in 5 s is hanging */
+#define LIMIT_UPSTREAM_INFOS 32u        /* informational responses before a final one: early hints come in twos and threes */
 #define LIMIT_UPSTREAM_HEAD_MS 120000u  /* first byte of the response: long polls and debuggers are slow */
 
 /* --- TLS --- */
@@ -21,6 +22,10 @@
 #define LIMIT_CLIENT_HELLO (16u * 1024) /* post-quantum key shares and ECH make 2-4 KiB; 16 KiB is one record */
 #define LIMIT_EMPTY_RECORDS 16u         /* empty application records in a row: legal, useless, costs CPU */
 #define LIMIT_KEY_UPDATE_MS 1000u       /* a peer may ask for new keys once a second */
+#define LIMIT_KEY_UPDATE_BURST 4u       /* ... and so many at once: what was sent a second apart may arrive together */
+#define LIMIT_KEY_RECORDS (1u << 24)    /* records under one sending key; RFC 8446 5.5 allows 2^24.5 for AES-GCM */
+#define LIMIT_TLS_IN (64u * 1024)       /* plaintext decrypted and not taken: then records stay with the lower stream */
+#define LIMIT_TLS_OUT (256u * 1024)     /* plaintext written in a turn and not sealed; never more than the lower stream has room for */
 
 /* --- streams --- */
 #define LIMIT_STREAM_WINDOW_MIN (64u * 1024)        /* a new stream's window: what a stalled visitor may hold */
@@ -32,6 +37,13 @@
 #define LIMIT_SOCK_LINGER_MS 2000u                  /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */
 #define LIMIT_SPARE_BLOCKS 64u                      /* 64 KiB read blocks kept for reuse by a process: 4 MiB */
 #define LIMIT_MEM_PIPE (256u * 1024)                /* in-process stream, each direction */
+
+/* --- network --- */
+#define LIMIT_DIAL_ADDRS 16u        /* addresses of one name that are tried: a timeout comes before more are reached */
+#define LIMIT_DIAL_STAGGER_MS 250u  /* before the next address is tried beside the last: RFC 8305 section 8 */
+#define LIMIT_RESOLVES 64u          /* name look-ups under way, one thread each */
+#define LIMIT_ACCEPTS 64u           /* connections accepted in one turn: then the others' events get theirs */
+#define LIMIT_ACCEPT_PAUSE_MS 100u  /* out of descriptors: newcomers wait in the backlog this long, then we look again */
 
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */

@@ -45,13 +45,21 @@ static uint64_t clock_ms(void) {
   return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-uint64_t loop_now(struct loop *l) { return l->now; }
-bool loop_is_virtual(struct loop *l) { return !l->base; }
-struct event_base *loop_base(struct loop *l) { return l->base; }
+uint64_t loop_now(struct loop *l) {
+  return l->now;
+}
+bool loop_is_virtual(struct loop *l) {
+  return !l->base;
+}
+struct event_base *loop_base(struct loop *l) {
+  return l->base;
+}
 
 /* --- tasks --- */
 
-static void list_init(struct loop_task *head) { head->prev = head->next = head; }
+static void list_init(struct loop_task *head) {
+  head->prev = head->next = head;
+}
 
 static void list_push(struct loop_task *head, struct loop_task *t) {
   if (task_queued(t))
@@ -70,9 +78,15 @@ void task_cancel(struct loop_task *t) {
   t->prev = t->next = NULL;
 }
 
-void loop_soon(struct loop *l, struct loop_task *t) { list_push(&l->soon, t); }
-void loop_turn_end(struct loop *l, struct loop_task *t) { list_push(&l->ends, t); }
-void loop_at_free(struct loop *l, struct loop_task *t) { list_push(&l->frees, t); }
+void loop_soon(struct loop *l, struct loop_task *t) {
+  list_push(&l->soon, t);
+}
+void loop_turn_end(struct loop *l, struct loop_task *t) {
+  list_push(&l->ends, t);
+}
+void loop_at_free(struct loop *l, struct loop_task *t) {
+  list_push(&l->frees, t);
+}
 
 /* Run what is queued now; what these tasks queue waits for the next round. */
 static void run_list(struct loop_task *head) {
@@ -90,7 +104,9 @@ static void run_list(struct loop_task *head) {
   }
 }
 
-static bool has_tasks(struct loop *l) { return l->soon.next != &l->soon || l->ends.next != &l->ends; }
+static bool has_tasks(struct loop *l) {
+  return l->soon.next != &l->soon || l->ends.next != &l->ends;
+}
 
 /* Flushes cascade (a link's into TLS's into the socket's), so turn-end tasks repeat until nothing is queued. */
 static void run_tasks(struct loop *l) {
@@ -325,7 +341,9 @@ static int turn(struct loop *l, int ms) {
   return bad < 0 ? BEAM_ERR_SYSTEM : 0;
 }
 
-void loop_turn(struct loop *l, int ms) { turn(l, ms); }
+void loop_turn(struct loop *l, int ms) {
+  turn(l, ms);
+}
 
 int loop_run(struct loop *l) {
   int err = 0;

@@ -47,11 +47,15 @@ static inline void task_init(struct loop_task *t, loop_fn fn, void *arg) {
   t->arg = arg;
   t->prev = t->next = 0;
 }
-void loop_soon(struct loop *l, struct loop_task *t);     /* no-op when queued already */
-void loop_turn_end(struct loop *l, struct loop_task *t); /* after the turn's tasks; no-op when queued already */
-void loop_at_free(struct loop *l, struct loop_task *t);  /* inside loop_free: for what outlives its owner for a while (a socket that drains) */
-void task_cancel(struct loop_task *t);                   /* no-op when not queued */
-static inline bool task_queued(const struct loop_task *t) { return t->next != 0; }
+/* All no-ops when t is queued already. */
+void loop_soon(struct loop *l, struct loop_task *t);
+void loop_turn_end(struct loop *l, struct loop_task *t); /* after the turn's tasks */
+/* Inside loop_free: for what outlives its owner for a while, such as a socket that drains. */
+void loop_at_free(struct loop *l, struct loop_task *t);
+void task_cancel(struct loop_task *t); /* no-op when not queued */
+static inline bool task_queued(const struct loop_task *t) {
+  return t->next != 0;
+}
 
 /* --- timers: intrusive, one shot --- */
 struct loop_timer {
@@ -60,7 +64,7 @@ struct loop_timer {
   void *arg;
   uint64_t at;
   uint64_t order; /* equal deadlines fire in the order they were set */
-  size_t slot; /* index in the heap + 1; 0: not set */
+  size_t slot;    /* index in the heap + 1; 0: not set */
 };
 static inline void timer_init(struct loop_timer *t, struct loop *l, loop_fn fn, void *arg) {
   t->loop = l;
@@ -71,6 +75,8 @@ static inline void timer_init(struct loop_timer *t, struct loop *l, loop_fn fn, 
 /* (Re)start: fires once, `ms` from now. Returns 0 or NOMEM: an owner treats that as its own failure. */
 int timer_start(struct loop_timer *t, uint64_t ms);
 void timer_stop(struct loop_timer *t); /* no-op when not set */
-static inline bool timer_set(const struct loop_timer *t) { return t->slot != 0; }
+static inline bool timer_set(const struct loop_timer *t) {
+  return t->slot != 0;
+}
 
 #endif

@@ -16,11 +16,11 @@ typedef void (*dial_cb)(void *user, struct stream *s, int err);
 typedef void (*accept_cb)(void *user, struct stream *s, const struct sockaddr_storage *peer);
 
 struct net_ops {
-  int (*dial)(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb, void *user,
-              struct dial **out);
+  int (*dial)(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
+              void *user, struct dial **out);
   void (*dial_cancel)(struct dial *d);
-  int (*listen)(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb, void *user,
-                struct listener **out);
+  int (*listen)(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb,
+                void *user, struct listener **out);
   uint16_t (*listener_port)(struct listener *ls);
   void (*listener_close)(struct listener *ls);
 };
@@ -31,10 +31,12 @@ struct net {
 extern struct net net_sockets; /* the real one */
 
 /* Connect to a host name, address literal or "localhost" (both families, Happy Eyeballs, RFC 8305). No cb after net_dial_cancel, and none when this fails. */
-int net_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb, void *user, struct dial **out);
+int net_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
+             void *user, struct dial **out);
 void net_dial_cancel(struct net *n, struct dial *d);
 /* host is an address literal ("127.0.0.1", "::1", "0.0.0.0", "::"). port 0 picks one: listener_port tells. IN_USE, PERMISSION, INVALID. */
-int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb, void *user, struct listener **out);
+int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb,
+               void *user, struct listener **out);
 uint16_t net_listener_port(struct net *n, struct listener *ls);
 void net_listener_close(struct net *n, struct listener *ls);
 
@@ -50,9 +52,9 @@ int sock_fd(struct stream *s); /* -1 when it is not a socket */
 
 /* --- in memory, on one (usually virtual) loop, for test/sim --- */
 struct memnet_conf {
-  uint64_t seed;       /* for jitter and loss */
-  uint64_t delay_ms;   /* one way */
-  uint64_t jitter_ms;  /* added, uniform */
+  uint64_t seed;      /* for jitter and loss */
+  uint64_t delay_ms;  /* one way */
+  uint64_t jitter_ms; /* added, uniform */
 };
 int memnet_new(struct loop *l, const struct memnet_conf *conf, struct net **out);
 void memnet_free(struct net *n);

@@ -7,7 +7,7 @@
 struct pipe;
 
 struct pipe_result {
-  int reason;             /* 0: both directions ended in order; else why it was aborted */
+  int reason;              /* 0: both directions ended in order; else why it was aborted */
   uint64_t a_to_b, b_to_a; /* bytes moved */
 };
 typedef void (*pipe_done)(void *user, const struct pipe_result *r);

@@ -27,19 +27,28 @@
 struct stream;
 
 struct stream_events {
-  void (*readable)(void *user);           /* bytes wait that were not there before, or the peer finished (stream_at_end) */
-  void (*writable)(void *user);           /* there is room again after a short count; may be NULL when the owner never writes */
-  void (*closed)(void *user, int reason); /* aborted by the peer or the transport: reason is a beam_err. Bytes already received were announced before */
+  /* Bytes wait that were not there before, or the peer finished (stream_at_end). */
+  void (*readable)(void *user);
+  /* There is room again after a short count; may be NULL when the owner never writes. */
+  void (*writable)(void *user);
+  /* Aborted by the peer or the transport: reason is a beam_err. Bytes already received were announced before. */
+  void (*closed)(void *user, int reason);
 };
 
 /* What a kind of stream implements. None of these may call the owner back; they use stream_tell_*. */
 struct stream_ops {
-  const char *kind;                                                    /* "sock", "tls", "h2", "mem": for logs */
-  void (*consumed)(struct stream *s, size_t n);                        /* the owner took n bytes from s->in: give credit back, read on */
-  size_t (*room)(struct stream *s);                                    /* bytes that move would take now */
-  size_t (*move)(struct stream *s, struct evbuffer *from, size_t n);   /* take up to n bytes off `from`; n <= room is all taken */
-  void (*finish)(struct stream *s);                                    /* called once: half-close after what was written */
-  void (*close)(struct stream *s, int reason);                         /* free. reason 0: let written bytes drain first; else abort now */
+  /* "sock", "tls", "h2", "mem": for logs */
+  const char *kind;
+  /* The owner took n bytes from s->in: give credit back, read on. */
+  void (*consumed)(struct stream *s, size_t n);
+  /* Bytes that move would take now. */
+  size_t (*room)(struct stream *s);
+  /* Take up to n bytes off `from`, the count; n <= room is all taken. */
+  size_t (*move)(struct stream *s, struct evbuffer *from, size_t n);
+  /* Called once: half-close after what was written. */
+  void (*finish)(struct stream *s);
+  /* Free. reason 0: let written bytes drain first; else abort now. */
+  void (*close)(struct stream *s, int reason);
 };
 
 struct stream {
@@ -58,27 +67,51 @@ struct stream {
 };
 
 /* --- for owners --- */
-void stream_own(struct stream *s, const struct stream_events *ev, void *user); /* readable() follows if bytes or an end wait already, closed() if dead */
-static inline struct evbuffer *stream_input(struct stream *s) { return s->in; }
-static inline size_t stream_waiting(struct stream *s) { return evbuffer_get_length(s->in); }
+
+/* Become the owner (NULL ev: nobody is). readable() follows if bytes or an end wait already, closed() if it is dead. */
+void stream_own(struct stream *s, const struct stream_events *ev, void *user);
+static inline struct evbuffer *stream_input(struct stream *s) {
+  return s->in;
+}
+static inline size_t stream_waiting(struct stream *s) {
+  return evbuffer_get_length(s->in);
+}
 /* Everything was taken and nothing more will come: the peer's half-close. */
-static inline bool stream_at_end(struct stream *s) { return s->in_ended && !evbuffer_get_length(s->in); }
-static inline bool stream_dead(struct stream *s) { return s->dead; }
-void stream_consume(struct stream *s, size_t n);                              /* drop n bytes (n <= waiting) and give credit back */
-size_t stream_take(struct stream *s, struct evbuffer *to, size_t max);        /* move up to max bytes into `to`; the count */
-void stream_credit(struct stream *s, size_t n); /* bytes the owner removed from stream_input() by itself */
-size_t stream_room(struct stream *s);           /* 0 when out_ended or dead. Asking and getting 0 counts as a short count: writable() will come */
-size_t stream_write(struct stream *s, const void *p, size_t n);               /* copies what fits; the count. Dead or finished: takes nothing */
-size_t stream_move(struct stream *s, struct evbuffer *from, size_t max);      /* moves what fits without copying; the count */
-void stream_finish(struct stream *s);                                         /* half-close; idempotent */
-/* Free. reason 0: in order (finishes, drains what was written; incoming bytes are ignored); a beam_err: abort, the peer sees a reset. NULL is accepted. */
+static inline bool stream_at_end(struct stream *s) {
+  return s->in_ended && !evbuffer_get_length(s->in);
+}
+static inline bool stream_dead(struct stream *s) {
+  return s->dead;
+}
+/* Drop n bytes (n <= waiting) and give credit back. */
+void stream_consume(struct stream *s, size_t n);
+/* Move up to max bytes into `to`; the count. */
+size_t stream_take(struct stream *s, struct evbuffer *to, size_t max);
+/* Give credit back for bytes the owner removed from stream_input() by itself. */
+void stream_credit(struct stream *s, size_t n);
+/* 0 when finished or dead. Asking and getting 0 counts as a short count: writable() will come. */
+size_t stream_room(struct stream *s);
+/* Copy what fits; the count. Dead or finished: takes nothing. */
+size_t stream_write(struct stream *s, const void *p, size_t n);
+/* Move what fits, large amounts without copying; the count. */
+size_t stream_move(struct stream *s, struct evbuffer *from, size_t max);
+/* Half-close; idempotent. */
+void stream_finish(struct stream *s);
+/* Free. reason 0: in order (finishes, drains what was written; incoming bytes are ignored); a beam_err: abort, the peer
+ * sees a reset. A dead stream is always aborted. NULL is accepted. */
 void stream_close(struct stream *s, int reason);
 
 /* --- for kinds of stream --- */
-int stream_init(struct stream *s, const struct stream_ops *ops, struct loop *loop); /* makes s->in; NOMEM */
-void stream_fini(struct stream *s);            /* frees s->in, cancels notifications; the kind frees its own memory */
-void stream_tell_readable(struct stream *s);   /* bytes were added to s->in, or in_ended was set */
-void stream_tell_writable(struct stream *s);   /* room came back; told only if the owner waits for it */
-void stream_tell_closed(struct stream *s, int reason); /* marks it dead; once */
+
+/* Makes s->in; NOMEM. */
+int stream_init(struct stream *s, const struct stream_ops *ops, struct loop *loop);
+/* Frees s->in, cancels notifications; the kind frees its own memory. */
+void stream_fini(struct stream *s);
+/* Bytes were added to s->in, or in_ended was set. */
+void stream_tell_readable(struct stream *s);
+/* Room came back; told only if the owner waits for it. */
+void stream_tell_writable(struct stream *s);
+/* Marks it dead; once. */
+void stream_tell_closed(struct stream *s, int reason);
 
 #endif

@@ -64,7 +64,7 @@ static void writes_of_a_turn_leave_together(void **state) {
   assert_int_equal(sock_stream(l, fd[0], &s), 0);
   peer = fd[1];
   for (int i = 0; i < 10; i++)
-    assert_int_equal(stream_write(s, "0123456789" + i, 1), 1);
+    assert_int_equal(stream_write(s, &"0123456789"[i], 1), 1);
   loop_turn(l, 0);
   assert_int_equal(recv(peer, got, sizeof got, 0), 10); /* one packet: one system call */
   stream_close(s, BEAM_ERR_RESET);

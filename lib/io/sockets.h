@@ -1,0 +1,32 @@
+/* sockets.h: the parts of net_sockets, for lib/io alone. A host "unix:/path" is a unix socket; the port does not matter then. */
+#ifndef IO_SOCKETS_H
+#define IO_SOCKETS_H
+
+#include <sys/un.h>
+
+#include "io/net.h"
+
+/* Length of an address for bind and connect. */
+socklen_t addr_len(const struct sockaddr_storage *a);
+/* Address literal or "unix:/path" to address. false: it is neither. */
+bool addr_literal(const char *host, uint16_t port, struct sockaddr_storage *out);
+/* Notice a peer that vanished without a word: probes after a minute of silence. Inherited from a listener by what it accepts. */
+void sock_keepalive(int fd);
+
+int sockets_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
+                 dial_cb cb, void *user, struct dial **out);
+void sockets_dial_cancel(struct dial *d);
+int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port,
+                   accept_cb cb, void *user, struct listener **out);
+uint16_t sockets_port(struct listener *ls);
+void sockets_unlisten(struct listener *ls);
+
+/* resolve.c: names to addresses by the system's resolver (hosts file, nsswitch, RFC 6724 order) on a thread of its own. */
+struct resolve;
+typedef void (*resolve_cb)(void *user, const struct sockaddr_storage *addrs, size_t n, int err);
+/* cb comes from the loop, once; addrs is borrowed. NOMEM, LIMIT. */
+int resolve_start(struct loop *l, const char *host, uint16_t port, resolve_cb cb, void *user,
+                  struct resolve **out);
+void resolve_cancel(struct resolve *r); /* before cb: it does not come */
+
+#endif

@@ -47,6 +47,7 @@ struct link {
   /* Channel binding for HELLO: the TLS exporter "EXPORTER-beam-1" (zeros on in-process links, which need none). */
   uint8_t exporter[32];
   unsigned streams; /* open now: the load a chooser looks at */
+  uint64_t heard;   /* loop_now() when the last bytes came from the peer, of whatever kind: it lives */
   bool ready;       /* ready() was told */
   bool draining;    /* link_open() answers DRAINING; streams that are open go on */
 };

@@ -144,6 +144,8 @@ static void deliver(void *arg) {
   if (!e)
     return;
   m->events = e->next;
+  if (e->kind != EVENT_CLOSED)
+    m->k.heard = loop_now(m->k.loop);
   if (m->events)
     loop_soon(m->k.loop, &m->task);
   else

@@ -10,7 +10,7 @@
 /* Whole message at p? Returns bytes used and fills out; 0: need more; PROTOCOL: malformed; TOO_LARGE: over LIMIT_CONTROL_BYTES;
  * UNSUPPORTED: a critical message of a kind unknown to us. An unknown kind that is not critical gives which_kind == 0. */
 long control_decode(const uint8_t *p, size_t n, beam_Control *out);
-/* Returns bytes written; TOO_LARGE when it does not fit cap. */
+/* Returns bytes written; TOO_LARGE when it does not fit cap or the limit; INVALID: a string in it has no end. */
 long control_encode(const beam_Control *m, uint8_t *p, size_t cap);
 
 long stream_open_decode(const uint8_t *p, size_t n, beam_StreamOpen *out); /* limit LIMIT_STREAM_OPEN */

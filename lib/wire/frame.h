@@ -16,6 +16,7 @@
 #ifndef WIRE_FRAME_H
 #define WIRE_FRAME_H
 
+#include "base/limits.h"
 #include "wire/http.h"
 
 enum frame_type {
@@ -27,20 +28,27 @@ enum frame_type {
   FRAME_STOP = 6,
   FRAME_ERROR = 7
 };
-enum { FRAME_HEADER = 4, FRAME_MAX = 0xffffff, FRAME_DATA_MAX = 64 * 1024 };
+enum {
+  FRAME_HEADER = 4,
+  FRAME_DATA_MAX = 64 * 1024, /* payload of one DATA; longer bodies take more frames */
+  FRAME_HEAD_MAX = LIMIT_HEAD_BYTES + LIMIT_HEAD_ADDED_BYTES, /* payload of HEAD, INFO and TRAILERS */
+};
 
 struct frame {
   enum frame_type type;
   size_t length; /* payload */
 };
-/* Reads a frame header at p. FRAME_HEADER; 0: need more; PROTOCOL: unknown type or a length its type does not permit. */
+/* Reads a frame header at p. FRAME_HEADER; 0: need more; PROTOCOL: unknown type or a length its type does not permit:
+ * END and STOP have none, ERROR has 2, HEAD, INFO, TRAILERS and DATA at least 1 (an empty DATA is never sent). */
 long frame_decode(const uint8_t *p, size_t n, struct frame *out);
 void frame_encode(uint8_t p[FRAME_HEADER], enum frame_type type, size_t length);
 
-/* The payload of HEAD, INFO or TRAILERS. Copies. 0; PROTOCOL; NOMEM. Validates as strictly as the h1 parser: no CR, LF, NUL in values, token names. */
+/* The payload of HEAD, INFO or TRAILERS. Copies. 0; PROTOCOL; NOMEM. As strict as the h1 parser: names are tokens, values without control bytes, the authority a
+ * host or empty, trailers without Host, Content-Length and Transfer-Encoding. The payload says itself what it is, and the caller must ask whether that is
+ * what it waits for: request: method.n > 0; response: status > 0; trailers: neither. minor is 1: versions do not cross a link. */
 int frame_head_decode(const uint8_t *p, size_t n, struct http_head *out);
 struct evbuffer;
-int frame_head_write(struct evbuffer *out, enum frame_type type,
-                     const struct http_head *h); /* header and payload; NOMEM, TOO_LARGE */
+/* Header and payload: TRAILERS take the fields of h only; else status says whether h is a request or a response. NOMEM, TOO_LARGE. */
+int frame_head_write(struct evbuffer *out, enum frame_type type, const struct http_head *h);
 
 #endif

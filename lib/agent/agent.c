@@ -1,0 +1,434 @@
+#include "agent/agent.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "agent/backoff.h"
+#include "agent/local.h"
+#include "agent/uplink.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "identity/cert.h"
+#include "identity/key.h"
+
+enum {
+  BIND_MS = 10000,        /* the relay asks its store: a busy disk may take seconds */
+  RETIRE_MS = 30000,      /* a drained link may finish its streams for this long */
+  BIND_ID = 1,            /* one tunnel a session */
+};
+
+/* A link of ours: the current one, or one that drains. */
+struct lane {
+  struct lane *prev, *next;
+  struct agent *a;
+  struct link *link;
+  struct loop_timer retire;
+  bool bound;
+};
+
+struct agent {
+  struct loop *loop;
+  struct net *net;
+  beam_tunnel *self;
+  struct beam_tunnel_config conf; /* strings are our own copies */
+  char relay_host[256], pin_name[300];
+  uint16_t relay_port;
+  uint8_t ca[32];
+  bool ca_given;
+  struct key *device;
+  struct local *local;
+  struct uplink *uplink;
+  struct lane *lanes; /* the first is the newest */
+  struct loop_timer timer; /* backoff, or the answer to BIND */
+  struct backoff backoff;
+  uint8_t session[16];
+  bool resumable, once_active;
+  /* what info shows */
+  enum beam_tunnel_state state;
+  uint64_t state_since;
+  char name[256], url[512], plain_url[512], dashboard[512], relay_id[FINGERPRINT_TEXT];
+  const char *transport;
+  uint64_t requests, bytes_in, bytes_out;
+  unsigned reconnects;
+  /* the callback that is due */
+  struct loop_task tell;
+  struct beam_error tell_error;
+};
+
+static void connect_now(void *arg);
+
+/* --- telling --- */
+
+static void tell(void *arg) {
+  struct agent *a = arg;
+  struct beam_tunnel_info info = {.size = sizeof info};
+  agent_info(a, &info);
+  struct beam_error e = a->tell_error;
+  a->tell_error.code = 0;
+  if (a->conf.on_state)
+    a->conf.on_state(a->conf.user, a->self, &info, e.code ? &e : NULL);
+}
+
+static void set_state(struct agent *a, enum beam_tunnel_state st, const struct beam_error *why) {
+  if (a->state != st)
+    a->state_since = loop_now(a->loop);
+  a->state = st;
+  if (why)
+    a->tell_error = *why;
+  else
+    a->tell_error.code = 0;
+  loop_soon(a->loop, &a->tell);
+}
+
+void agent_info(struct agent *a, struct beam_tunnel_info *out) {
+  struct beam_tunnel_info i = {.size = out->size,
+                               .state = a->state,
+                               .name = a->name[0] ? a->name : NULL,
+                               .url = a->url[0] ? a->url : NULL,
+                               .plain_url = a->plain_url[0] ? a->plain_url : NULL,
+                               .dashboard = a->dashboard[0] ? a->dashboard : NULL,
+                               .relay = a->pin_name,
+                               .relay_id = a->relay_id[0] ? a->relay_id : NULL,
+                               .transport = a->transport,
+                               .since_ms = loop_now(a->loop) - a->state_since,
+                               .requests = a->requests,
+                               .bytes_in = a->bytes_in,
+                               .bytes_out = a->bytes_out,
+                               .reconnects = a->reconnects};
+  memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
+}
+
+static void on_finished(void *user, const struct http_record *r) {
+  struct agent *a = user;
+  a->requests++;
+  a->bytes_in += r->body_in;
+  a->bytes_out += r->body_out;
+  if (!a->conf.on_request)
+    return;
+  char method[32], path[1024], host[300], code[16] = "";
+  size_t n = 0;
+  while (n < r->target.n && r->target.p[n] != '?')
+    n++;
+  str_fmt(method, sizeof method, "%.*s", SPAN_FMT(r->method));
+  str_fmt(path, sizeof path, "%.*s", (int)n, r->target.p);
+  str_fmt(host, sizeof host, "%.*s", SPAN_FMT(r->authority));
+  if (r->failed)
+    str_fmt(code, sizeof code, "BEAM-%u", (unsigned)r->failed);
+  struct beam_request q = {.size = sizeof q,
+                           .method = method,
+                           .path = path,
+                           .host = host,
+                           .status = r->status,
+                           .ms = (double)r->total_ms,
+                           .ttfb_ms = (double)r->ttfb_ms,
+                           .bytes_in = r->body_in,
+                           .bytes_out = r->body_out,
+                           .error = r->failed ? code : NULL};
+  a->conf.on_request(a->conf.user, a->self, &q);
+}
+
+/* --- trying again, or not --- */
+
+/* What no waiting mends. A relay that was trusted and now shows another CA may be a hotel's login page: once it worked, that is tried again. */
+static bool is_final(struct agent *a, int err) {
+  switch (err) {
+  case BEAM_ERR_DENIED:
+  case BEAM_ERR_TAKEN:
+  case BEAM_ERR_NAME:
+  case BEAM_ERR_SUPERSEDED:
+  case BEAM_ERR_UNSUPPORTED:
+  case BEAM_ERR_INVALID:
+    return true;
+  case BEAM_ERR_UNTRUSTED:
+    return !a->once_active;
+  default:
+    return false;
+  }
+}
+
+static void drop_lane(struct lane *n, int reason) {
+  DL_DELETE(n->a->lanes, n);
+  timer_stop(&n->retire);
+  link_close(n->link, reason);
+  free(n);
+}
+
+static void shut(struct agent *a, int reason) {
+  timer_stop(&a->timer);
+  uplink_cancel(a->uplink);
+  a->uplink = NULL;
+  while (a->lanes)
+    drop_lane(a->lanes, reason);
+}
+
+/* There is no usable link: wait a little and try again, or give up for good. */
+static void lost(struct agent *a, const struct beam_error *why) {
+  shut(a, why->code);
+  if (is_final(a, why->code)) {
+    log_warn("agent", "tunnel closed: %s", why->what);
+    set_state(a, BEAM_TUNNEL_CLOSED, why);
+    return;
+  }
+  if (a->state == BEAM_TUNNEL_ACTIVE)
+    a->reconnects++;
+  uint64_t wait = backoff_next(&a->backoff, loop_now(a->loop));
+  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", a->pin_name, why->what, (unsigned long long)wait);
+  set_state(a, a->once_active ? BEAM_TUNNEL_RECONNECTING : BEAM_TUNNEL_CONNECTING, why);
+  timer_init(&a->timer, a->loop, connect_now, a);
+  if (timer_start(&a->timer, wait))
+    log_error("agent", "out of memory: not trying again");
+}
+
+static void lost_because(struct agent *a, int err, const char *what) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  err_set(&e, err, NULL, "%s: %s", what, beam_strerror(err));
+  lost(a, &e);
+}
+
+/* --- a link's events --- */
+
+static void on_bound(struct lane *n, const beam_Bound *b) {
+  struct agent *a = n->a;
+  if (b->id != BIND_ID)
+    return;
+  timer_stop(&a->timer);
+  backoff_reset(&a->backoff);
+  n->bound = true;
+  a->once_active = true;
+  str_copy(a->name, sizeof a->name, b->name);
+  str_copy(a->url, sizeof a->url, b->url);
+  str_copy(a->plain_url, sizeof a->plain_url, b->plain_url);
+  str_copy(a->dashboard, sizeof a->dashboard, b->dashboard);
+  a->transport = n->link->ops->transport;
+  local_bind(a->local, a->name);
+  log_info("agent", "active name=%s relay=%s", a->name, a->pin_name);
+  if (a->state != BEAM_TUNNEL_ACTIVE)
+    set_state(a, BEAM_TUNNEL_ACTIVE, NULL);
+}
+
+static void on_error(struct lane *n, const beam_Error *m) {
+  struct agent *a = n->a;
+  struct beam_error e = BEAM_ERROR_INIT;
+  int code = m->code < 0 && m->code >= BEAM_ERR_INTERNAL ? m->code : BEAM_ERR_PROTOCOL;
+  err_set(&e, code, m->hint[0] ? m->hint : NULL, "%s", m->what[0] ? m->what : beam_strerror(code));
+  if (m->id == BIND_ID || m->fatal)
+    lost(a, &e);
+}
+
+static void on_unbind(struct lane *n, const beam_Unbind *m) {
+  struct agent *a = n->a;
+  if (n != a->lanes || m->id != BIND_ID)
+    return; /* of a link that drains: our own newer one has the name */
+  struct beam_error e = BEAM_ERROR_INIT;
+  int code = strcmp(m->reason, "superseded") ? BEAM_ERR_CLOSED : BEAM_ERR_SUPERSEDED;
+  err_set(&e, code, NULL, "the relay ended the tunnel: %s", code == BEAM_ERR_SUPERSEDED ? beam_strerror(code) : m->reason);
+  lost(a, &e);
+}
+
+static void on_stream(void *user, struct stream *s) {
+  struct lane *n = user;
+  local_serve(n->a->local, s);
+}
+
+static void on_control(void *user, const beam_Control *m) {
+  struct lane *n = user;
+  switch (m->which_kind) {
+  case beam_Control_bound_tag:
+    on_bound(n, &m->kind.bound);
+    break;
+  case beam_Control_error_tag:
+    on_error(n, &m->kind.error);
+    break;
+  case beam_Control_unbind_tag:
+    on_unbind(n, &m->kind.unbind);
+    break;
+  default:
+    break; /* what newer relays say */
+  }
+}
+
+static void on_closed(void *user, int reason) {
+  struct lane *n = user;
+  struct agent *a = n->a;
+  bool current = n == a->lanes;
+  drop_lane(n, reason);
+  if (current && !a->uplink)
+    lost_because(a, reason, "the link to the relay is lost");
+}
+
+/* The relay goes away: get the next link before this one is let go. */
+static void on_draining(void *user) {
+  struct lane *n = user;
+  if (n == n->a->lanes && !n->a->uplink)
+    connect_now(n->a);
+}
+
+static const struct link_events link_events = {
+    .stream = on_stream, .control = on_control, .closed = on_closed, .draining = on_draining};
+
+static void on_retire(void *arg) { drop_lane(arg, BEAM_ERR_DRAINING); }
+
+/* --- a new link --- */
+
+static void on_bind_late(void *arg) { lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND"); }
+
+static int send_bind(struct agent *a, struct lane *n) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_bind_tag;
+  beam_Bind *b = &m.kind.bind;
+  b->id = BIND_ID;
+  b->kind = beam_TunnelKind_TUNNEL_HTTP;
+  /* After the first time ask for the very name that was given, so that a reconnect never changes it. */
+  const char *name = a->name[0] ? a->name : a->conf.name ? a->conf.name : "";
+  if (!str_copy(b->name, sizeof b->name, name))
+    return BEAM_ERR_NAME;
+  b->takeover = a->conf.takeover != 0;
+  b->local_port = a->conf.local_port;
+  str_copy(b->framework, sizeof b->framework, a->conf.framework);
+  timer_init(&a->timer, a->loop, on_bind_late, a);
+  int err = timer_start(&a->timer, BIND_MS);
+  return err ? err : link_send(n->link, &m);
+}
+
+static void on_uplink(void *user, const struct uplink_result *r) {
+  struct agent *a = user;
+  a->uplink = NULL;
+  if (r->err && a->lanes && !is_final(a, r->err)) { /* the old link drains and still serves: keep it, try again */
+    timer_init(&a->timer, a->loop, connect_now, a);
+    if (!timer_start(&a->timer, backoff_next(&a->backoff, loop_now(a->loop))))
+      return;
+  }
+  if (r->err) {
+    lost(a, &r->why);
+    return;
+  }
+  struct lane *n = calloc(1, sizeof *n);
+  if (!n) {
+    link_close(r->link, BEAM_ERR_NOMEM);
+    lost_because(a, BEAM_ERR_NOMEM, "no memory for a link");
+    return;
+  }
+  n->a = a;
+  n->link = r->link;
+  timer_init(&n->retire, a->loop, on_retire, n);
+  link_own(n->link, &link_events, n);
+  if (a->lanes && timer_start(&a->lanes->retire, RETIRE_MS))
+    drop_lane(a->lanes, BEAM_ERR_DRAINING);
+  DL_PREPEND(a->lanes, n);
+  memcpy(a->session, r->session, sizeof a->session);
+  a->resumable = true;
+  fingerprint_text(a->relay_id, r->relay_id);
+  int err = send_bind(a, n);
+  if (err)
+    lost_because(a, err, "cannot bind");
+}
+
+static void connect_now(void *arg) {
+  struct agent *a = arg;
+  struct uplink_conf c = {.loop = a->loop,
+                          .net = a->net,
+                          .host = a->relay_host,
+                          .port = a->relay_port,
+                          .pin_name = a->pin_name,
+                          .data_dir = a->conf.data_dir,
+                          .ca = a->ca_given ? a->ca : NULL,
+                          .device = a->device,
+                          .token = a->conf.token,
+                          .resume = a->resumable ? a->session : NULL};
+  int err = uplink_start(&c, on_uplink, a, &a->uplink);
+  if (err)
+    lost_because(a, err, "cannot dial the relay");
+}
+
+/* --- life --- */
+
+static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
+  a->conf = *c;
+  const char **fields[] = {&a->conf.relay,      &a->conf.relay_ca, &a->conf.token,       &a->conf.name,
+                           &a->conf.local_host, &a->conf.data_dir, &a->conf.host_header, &a->conf.framework};
+  bool ok = true;
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+    const char *given = *fields[i];
+    *fields[i] = str_dup(given);
+    ok = ok && (!given || *fields[i]);
+  }
+  return ok ? 0 : BEAM_ERR_NOMEM;
+}
+
+static void agent_free(struct agent *a) {
+  if (a->conf.token)
+    explicit_bzero((char *)a->conf.token, strlen(a->conf.token));
+  const char *fields[] = {a->conf.relay,      a->conf.relay_ca, a->conf.token,       a->conf.name,
+                          a->conf.local_host, a->conf.data_dir, a->conf.host_header, a->conf.framework};
+  for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+    free((void *)fields[i]);
+  key_free(a->device);
+  free(a);
+}
+
+static int prepare(struct agent *a, struct beam_error *err) {
+  int e = addr_split(a->conf.relay, 443, a->relay_host, sizeof a->relay_host, &a->relay_port);
+  if (e || !a->relay_host[0])
+    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT", "the relay '%s' is not an address", a->conf.relay);
+  str_fmt(a->pin_name, sizeof a->pin_name, strchr(a->relay_host, ':') ? "[%s]:%u" : "%s:%u", a->relay_host, a->relay_port);
+  if (a->conf.relay_ca) {
+    e = fingerprint_of(a->conf.relay_ca, a->ca, err);
+    a->ca_given = true;
+  }
+  if (!e)
+    e = device_load(a->conf.data_dir, &a->device, err);
+  struct local_conf lc = {.loop = a->loop,
+                          .net = a->net,
+                          .host = a->conf.local_host,
+                          .port = a->conf.local_port,
+                          .host_header = a->conf.host_header,
+                          .finished = on_finished,
+                          .user = a};
+  return e ? e : local_new(&lc, &a->local);
+}
+
+int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self,
+              struct agent **out, struct beam_error *err) {
+  struct agent *a = calloc(1, sizeof *a);
+  if (!a)
+    return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
+  a->loop = loop;
+  a->net = net;
+  a->self = self;
+  a->tell_error = (struct beam_error)BEAM_ERROR_INIT;
+  task_init(&a->tell, tell, a);
+  timer_init(&a->timer, loop, connect_now, a);
+  a->state_since = loop_now(loop);
+  int e = copy_strings(a, config);
+  if (!e)
+    e = prepare(a, err);
+  if (!e)
+    e = timer_start(&a->timer, 0);
+  if (e) {
+    local_close(a->local);
+    agent_free(a);
+    return e;
+  }
+  *out = a;
+  return 0;
+}
+
+void agent_close(struct agent *a) {
+  if (!a)
+    return;
+  if (a->lanes && a->lanes->bound) {
+    beam_Control m = beam_Control_init_zero;
+    m.which_kind = beam_Control_unbind_tag;
+    m.kind.unbind.id = BIND_ID;
+    link_send(a->lanes->link, &m);
+  }
+  a->conf.on_state = NULL;
+  a->conf.on_request = NULL;
+  shut(a, BEAM_ERR_CLOSED);
+  task_cancel(&a->tell);
+  local_close(a->local);
+  agent_free(a);
+}

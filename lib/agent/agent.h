@@ -1,0 +1,27 @@
+/* agent.h: one tunnel's life beside the local service.
+ *
+ *             ┌────────────── backoff ◄──────────────┐
+ *             ▼                                      │ lost, refused for now
+ *   CONNECTING: uplink ──► bind ──► ACTIVE ──────────┤ (then the state is RECONNECTING)
+ *             │                       │ relay drains: a second uplink is made before the first is let go
+ *             └─ untrusted, denied, name taken, superseded ──► CLOSED (the last callback)
+ *
+ * Everything lives on one loop. Public meaning of states and fields: include/beam/tunnel.h.
+ */
+#ifndef AGENT_AGENT_H
+#define AGENT_AGENT_H
+
+#include <beam/tunnel.h>
+
+#include "io/net.h"
+
+struct agent;
+
+/* `config` is whole: the facade filled in defaults (data_dir, local_host). `net` is the real network or a simulated one; both outlive the agent. `self` is what callbacks get as tunnel. */
+int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self, struct agent **out,
+              struct beam_error *err);
+void agent_info(struct agent *a, struct beam_tunnel_info *info);
+/* Unbind and let go. Frees itself once the requests in flight have ended, a turn or two later. */
+void agent_close(struct agent *a);
+
+#endif

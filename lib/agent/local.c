@@ -1,0 +1,184 @@
+#include "agent/local.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "http/forward.h"
+#include "http/frames.h"
+#include "http/h1_upstream.h"
+#include "wire/control.h"
+
+/* A stream whose StreamOpen is being read. */
+struct opening {
+  struct opening *prev, *next;
+  struct local *l;
+  struct stream *s;
+  struct loop_timer timer;
+};
+
+struct local {
+  struct local_conf conf; /* host is our copy */
+  char host_header[300];  /* "" keeps the visitor's */
+  char name[256];
+  struct h1_pool *pool;
+  struct http_handler handler;
+  struct opening *openings;
+  unsigned fronts; /* exchanges that use the handler */
+  bool closed;
+};
+
+static void maybe_free(struct local *l) {
+  if (!l->closed || l->fronts)
+    return;
+  h1_pool_free(l->pool);
+  free((void *)l->conf.host);
+  free(l);
+}
+
+/* --- exchanges --- */
+
+static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
+  struct local *l = user;
+  struct http_head head;
+  struct http_end *up;
+  if (forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head)) {
+    page_answer(l->conf.loop, front, h, PAGE_INTERNAL, NULL);
+    return;
+  }
+  if (l->closed || h1_pool_request(l->pool, &up)) {
+    page_answer(l->conf.loop, front, h, l->closed ? PAGE_LINK_LOST : PAGE_INTERNAL, NULL);
+  } else {
+    http_join(front, up);
+    http_send_head(front, &head, more);
+  }
+  http_head_free(&head);
+}
+
+static void on_finished(void *user, const struct http_record *r) {
+  struct local *l = user;
+  if (!l->closed && l->conf.finished)
+    l->conf.finished(l->conf.user, r);
+}
+
+static void on_gone(void *user) {
+  struct local *l = user;
+  l->fronts--;
+  maybe_free(l);
+}
+
+/* --- StreamOpen --- */
+
+static void opening_free(struct opening *o) {
+  DL_DELETE(o->l->openings, o);
+  timer_stop(&o->timer);
+  free(o);
+}
+
+static void opening_close(struct opening *o, int reason) {
+  struct stream *s = o->s;
+  opening_free(o);
+  stream_close(s, reason);
+}
+
+static void on_readable(void *user) {
+  struct opening *o = user;
+  struct local *l = o->l;
+  struct evbuffer *in = stream_input(o->s);
+  size_t n = evbuffer_get_length(in);
+  if (n > LIMIT_STREAM_OPEN + 8)
+    n = LIMIT_STREAM_OPEN + 8;
+  uint8_t *p = n ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL;
+  beam_StreamOpen open;
+  long used = p ? stream_open_decode(p, n, &open) : 0;
+  if (used == 0) {
+    if (o->s->in_ended)
+      opening_close(o, BEAM_ERR_TRUNCATED);
+    return;
+  }
+  bool ours = used > 0 && open.kind == beam_StreamKind_STREAM_HTTP && !strcmp(open.name, l->name);
+  if (!ours) {
+    log_limited(BEAM_LOG_WARN, "agent", "the relay opened a stream that was not bound: refused");
+    opening_close(o, used < 0 ? (int)used : BEAM_ERR_REFUSED);
+    return;
+  }
+  struct stream *s = o->s;
+  stream_consume(s, (size_t)used);
+  opening_free(o);
+  l->fronts++;
+  if (frames_front(s, &l->handler))
+    l->fronts--;
+}
+
+static void on_closed(void *user, int reason) { opening_close(user, reason); }
+static void on_slow(void *arg) { opening_close(arg, BEAM_ERR_TIMEOUT); }
+
+static const struct stream_events events = {on_readable, NULL, on_closed};
+
+void local_serve(struct local *l, struct stream *s) {
+  struct opening *o = calloc(1, sizeof *o);
+  if (!o) {
+    stream_close(s, BEAM_ERR_NOMEM);
+    return;
+  }
+  o->l = l;
+  o->s = s;
+  DL_APPEND(l->openings, o);
+  timer_init(&o->timer, l->conf.loop, on_slow, o);
+  stream_own(s, &events, o);
+  if (timer_start(&o->timer, LIMIT_HELLO_MS))
+    opening_close(o, BEAM_ERR_NOMEM);
+}
+
+/* --- life --- */
+
+static void set_host_header(struct local *l, const char *how) {
+  if (how && !strcmp(how, "keep"))
+    l->host_header[0] = 0;
+  else if (how && strcmp(how, "rewrite"))
+    str_copy(l->host_header, sizeof l->host_header, how);
+  else if (l->conf.port == 80)
+    str_copy(l->host_header, sizeof l->host_header, l->conf.host);
+  else
+    str_fmt(l->host_header, sizeof l->host_header, strchr(l->conf.host, ':') ? "[%s]:%u" : "%s:%u", l->conf.host, l->conf.port);
+}
+
+int local_new(const struct local_conf *conf, struct local **out) {
+  struct local *l = calloc(1, sizeof *l);
+  if (!l)
+    return BEAM_ERR_NOMEM;
+  l->conf = *conf;
+  l->conf.host = str_dup(conf->host);
+  if (!l->conf.host) {
+    free(l);
+    return BEAM_ERR_NOMEM;
+  }
+  set_host_header(l, conf->host_header);
+  l->conf.host_header = NULL;
+  l->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
+  struct h1_pool_conf pool = {conf->net, conf->loop, l->conf.host, conf->port};
+  int err = h1_pool_new(&pool, &l->pool);
+  if (err) {
+    free((void *)l->conf.host);
+    free(l);
+    return err;
+  }
+  *out = l;
+  return 0;
+}
+
+int local_bind(struct local *l, const char *name) {
+  return str_copy(l->name, sizeof l->name, name) ? 0 : BEAM_ERR_NAME;
+}
+
+void local_close(struct local *l) {
+  if (!l)
+    return;
+  while (l->openings)
+    opening_close(l->openings, BEAM_ERR_CLOSED);
+  l->closed = true;
+  maybe_free(l);
+}

@@ -1,0 +1,27 @@
+/* local.h: from a link's data stream to the local service: StreamOpen, then one HTTP exchange. */
+#ifndef AGENT_LOCAL_H
+#define AGENT_LOCAL_H
+
+#include "http/exchange.h"
+#include "io/net.h"
+
+struct local;
+
+struct local_conf {
+  struct loop *loop;
+  struct net *net;
+  const char *host; /* of the local service */
+  uint16_t port;
+  const char *host_header; /* NULL or "rewrite": host:port; "keep"; or a value */
+  void (*finished)(void *user, const struct http_record *r);
+  void *user;
+};
+int local_new(const struct local_conf *conf, struct local **out);
+/* The name bound now: streams for any other are refused, whatever a relay sends. */
+int local_bind(struct local *l, const char *name);
+/* A data stream of the relay's. Takes s. */
+void local_serve(struct local *l, struct stream *s);
+/* No callback any more. Exchanges in flight end as their streams are closed; it frees itself after the last. */
+void local_close(struct local *l);
+
+#endif

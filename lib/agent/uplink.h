@@ -1,0 +1,41 @@
+/* uplink.h: one attempt to get a greeted link to the relay: dial, TLS (with the pin), link, HELLO.
+ *
+ *   DIAL ──► TLS ──► GREET ──► UP: the link is the agent's          any step: up(user, err) and it is over
+ */
+#ifndef AGENT_UPLINK_H
+#define AGENT_UPLINK_H
+
+#include "identity/key.h"
+#include "io/net.h"
+#include "link/link.h"
+
+struct uplink;
+struct tls_context;
+
+struct uplink_conf { /* borrowed until the outcome */
+  struct loop *loop;
+  struct net *net;
+  const char *host; /* relay */
+  uint16_t port;
+  const char *pin_name;     /* "host:port", the key in known_relays */
+  const char *data_dir;
+  const uint8_t *ca;        /* 32 bytes: the only CA accepted; NULL: trust on first use */
+  const struct key *device;
+  const char *token;        /* NULL: none */
+  const uint8_t *resume;    /* 16 bytes or NULL */
+};
+
+struct uplink_result {
+  int err; /* 0: link is up and the callee owns it (link_own at once) */
+  struct beam_error why;
+  struct link *link;
+  uint8_t session[16];
+  uint8_t relay_id[32]; /* fingerprint of its CA */
+};
+typedef void (*uplink_cb)(void *user, const struct uplink_result *r);
+
+/* The outcome comes once, from the task queue; the uplink is gone then. NOMEM. */
+int uplink_start(const struct uplink_conf *conf, uplink_cb cb, void *user, struct uplink **out);
+void uplink_cancel(struct uplink *u); /* before the outcome */
+
+#endif

@@ -1,0 +1,35 @@
+/* relay.c: the facade of include/beam/relay.h. */
+#include <beam/relay.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "relay/server.h"
+
+static struct relay *inner(beam_relay *r) { return (struct relay *)r; }
+
+int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err) {
+  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
+  if (!config || !out || config->size < sizeof config->size)
+    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_RELAY_CONFIG_INIT", "the relay's configuration is missing");
+  /* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. */
+  memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
+  c.size = sizeof c;
+  struct relay *r;
+  int e = relay_start(&c, &r, err);
+  if (!e)
+    *out = (beam_relay *)r;
+  else if (err && err->size >= sizeof *err && !err->code)
+    err_set(err, e, NULL, "the relay could not start: %s", beam_strerror(e));
+  return e;
+}
+
+void beam_relay_info(beam_relay *r, struct beam_relay_info *info) {
+  if (r && info && info->size)
+    relay_info(inner(r), info);
+}
+
+size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap) {
+  return r ? relay_metrics(inner(r), out, cap) : 0;
+}
+
+void beam_relay_stop(beam_relay *r) { relay_stop(inner(r)); }

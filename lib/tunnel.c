@@ -1,0 +1,71 @@
+/* tunnel.c: the facade of include/beam/tunnel.h. */
+#include <beam/tunnel.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct beam_tunnel {
+  struct agent *agent;
+};
+
+/* $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam. */
+static bool default_dir(char *out, size_t cap) {
+  const char *beam = getenv("BEAM_DATA_DIR"), *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+  if (beam && *beam)
+    return str_copy(out, cap, beam);
+  if (xdg && *xdg)
+    return str_fmt(out, cap, "%s/beam", xdg);
+  return home && *home && str_fmt(out, cap, "%s/.local/share/beam", home);
+}
+
+static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct beam_error *err) {
+  if (!c->relay || !*c->relay)
+    return err_set(err, BEAM_ERR_INVALID, "set `relay` to HOST:PORT, or start one with beam_relay_start()", "no relay was given");
+  if (!c->local_port)
+    return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share", "no local port was given");
+  if (!c->local_host || !*c->local_host)
+    c->local_host = "localhost";
+  if (c->data_dir && *c->data_dir)
+    return 0;
+  if (!default_dir(dir, cap))
+    return err_set(err, BEAM_ERR_INVALID, "set data_dir, or BEAM_DATA_DIR in the environment", "there is no home directory for the device key");
+  c->data_dir = dir;
+  return 0;
+}
+
+int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out, struct beam_error *err) {
+  struct beam_tunnel_config c = BEAM_TUNNEL_CONFIG_INIT;
+  char dir[4096];
+  if (!loop || !config || !out || config->size < sizeof config->size)
+    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_TUNNEL_CONFIG_INIT", "the loop or the tunnel's configuration is missing");
+  memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
+  c.size = sizeof c;
+  int e = check(&c, dir, sizeof dir, err);
+  if (e)
+    return e;
+  beam_tunnel *t = calloc(1, sizeof *t);
+  e = t ? agent_new((struct loop *)loop, &net_sockets, &c, t, &t->agent, err) : BEAM_ERR_NOMEM;
+  if (e) {
+    free(t);
+    if (err && err->size >= sizeof *err && !err->code)
+      err_set(err, e, NULL, "the tunnel could not be opened: %s", beam_strerror(e));
+    return e;
+  }
+  *out = t;
+  return 0;
+}
+
+void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info) {
+  if (t && info && info->size)
+    agent_info(t->agent, info);
+}
+
+void beam_tunnel_close(beam_tunnel *t) {
+  if (!t)
+    return;
+  agent_close(t->agent);
+  free(t);
+}

@@ -28,6 +28,7 @@ struct trust_facts {
   bool live_elsewhere; /* another device of the same principal serves it now */
   bool takeover;       /* --takeover */
   bool port_wanted;    /* tcp or udp: a public port of the relay */
+  bool ports_offered;  /* the relay gives such ports */
   unsigned tunnels;    /* of this session, now */
 };
 

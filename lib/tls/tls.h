@@ -32,9 +32,9 @@ int tls_init(void);
 /* `chain` is PEM (one or more certificates, leaf first) or one DER certificate; `key` is PEM or DER (PKCS#8, SEC1). Both are copied.
  * INVALID: unreadable, or the key does not belong to the leaf. NOMEM. */
 int tls_cert_new(const void *chain, size_t chain_n, const void *key, size_t key_n, struct tls_cert **out);
-struct tls_cert *tls_cert_ref(struct tls_cert *c); /* c; NULL is accepted */
-void tls_cert_unref(struct tls_cert *c);           /* NULL is accepted */
-const uint8_t *tls_cert_leaf(const struct tls_cert *c, size_t *n); /* DER, borrowed */
+struct tls_cert *tls_cert_ref(struct tls_cert *c);                    /* c; NULL is accepted */
+void tls_cert_unref(struct tls_cert *c);                              /* NULL is accepted */
+const uint8_t *tls_cert_leaf(const struct tls_cert *c, size_t *n);    /* DER, borrowed */
 void tls_cert_fingerprint(const struct tls_cert *c, uint8_t out[32]); /* SHA-256 of the leaf's DER */
 
 /* --- what is known of a peer's chain, leaf first; borrowed for the call --- */
@@ -46,20 +46,22 @@ struct tls_peer {
     size_t n;
   } chain[TLS_CHAIN_MAX];
   uint8_t leaf_sha256[32];
-  uint8_t ca_sha256[32]; /* of the certificate the chain was verified up to (TLS_TRUST_ANY: of its last one) */
+  uint8_t
+      ca_sha256[32]; /* of the certificate the chain was verified up to (TLS_TRUST_ANY: of its last one) */
 };
 
 enum tls_trust {
-  TLS_TRUST_CA,    /* the chain leads to one of `ca`, and (clients) the leaf covers server_name unless name_any */
+  TLS_TRUST_CA, /* the chain leads to one of `ca`, and (clients) the leaf covers server_name unless name_any */
   TLS_TRUST_CHAIN, /* the chain is sound up to the self-signed certificate it ends with; verify() decides about that one: pins */
-  TLS_TRUST_ANY,   /* nothing is checked but that the peer holds the leaf's key; verify() decides */
+  TLS_TRUST_ANY, /* nothing is checked but that the peer holds the leaf's key; verify() decides */
 };
 
 /* After the checks above passed. 0 goes on; a beam_err (UNTRUSTED, DENIED, ...) fails the handshake with it. May be NULL. */
 typedef int (*tls_verify)(void *user, const struct tls_peer *peer);
 
 struct tls_server_config {
-  const char *const *alpn; /* NULL-terminated, in order of preference; NULL: none. A client whose offer has none of them is refused */
+  const char *const *
+      alpn; /* NULL-terminated, in order of preference; NULL: none. A client whose offer has none of them is refused */
   /* Called in the handshake with the client's server name, lower case, "" when there is none. Returns a reference, which tls gives back
    * (use tls_cert_ref), or NULL: the handshake fails with unrecognized_name. Must not call back into this connection. */
   struct tls_cert *(*choose)(void *user, const char *sni);
@@ -75,10 +77,12 @@ struct tls_server_config {
 };
 
 struct tls_client_config {
-  const char *const *alpn; /* NULL-terminated; a server that picks none of them is refused when `alpn_required` */
+  const char *const
+      *alpn; /* NULL-terminated; a server that picks none of them is refused when `alpn_required` */
   bool alpn_required;
-  const char *server_name; /* sent as SNI when it is a name; checked against the leaf (names and addresses) with TLS_TRUST_CA */
-  bool name_any;           /* do not check the name */
+  const char *
+      server_name; /* sent as SNI when it is a name; checked against the leaf (names and addresses) with TLS_TRUST_CA */
+  bool name_any; /* do not check the name */
   enum tls_trust trust;
   const void *ca; /* PEM (one or more) or DER, copied */
   size_t ca_n;
@@ -108,14 +112,14 @@ int tls_tickets_import(struct tls_tickets *t, const uint8_t *blob, size_t n);
 uint64_t tls_tickets_epoch(struct tls_tickets *t);
 
 /* --- connections --- */
-struct tls_info { /* borrowed for the call */
+struct tls_info {   /* borrowed for the call */
   uint16_t version; /* TLS_1_2, TLS_1_3 */
   uint16_t cipher;  /* as registered, 0x1302 */
   const char *cipher_name;
-  char alpn[32];  /* "" when none was agreed */
-  char sni[256];  /* server: what the client asked for, lower case */
+  char alpn[32]; /* "" when none was agreed */
+  char sni[256]; /* server: what the client asked for, lower case */
   bool resumed;
-  bool has_peer;         /* the peer showed a certificate (now, or in the session that was resumed) */
+  bool has_peer;           /* the peer showed a certificate (now, or in the session that was resumed) */
   uint8_t peer_sha256[32]; /* of its leaf */
   uint8_t ca_sha256[32];   /* as in tls_peer; zero when resumed */
 };

@@ -50,6 +50,7 @@
 #define LIMIT_CONTROL_RATE 100u          /* control messages a second before a peer is a flood */
 #define LIMIT_STREAM_OPEN (4u * 1024)    /* the StreamOpen message */
 #define LIMIT_LINK_STREAMS 4096u         /* concurrent streams of one link: an agent's fair share */
+#define LIMIT_LINK_RESETS 10000u         /* streams a peer may abort within a second: wrk closing is a few hundred */
 #define LIMIT_PING_MS 10000u             /* control PING every 10 s ... */
 #define LIMIT_PONG_MS 8000u              /* ... dead 8 s later: noticed in under 20 s */
 #define LIMIT_LINK_WAIT_MS 2000u         /* a request waits this long for the agent's next link, then 503 */

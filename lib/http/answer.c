@@ -33,8 +33,12 @@ static void step(void *arg) {
   answer_free(a);
 }
 
-static void on_head(struct http_end *e, const struct http_head *h, bool more) { (void)e, (void)h, (void)more; }
-static void on_fields(struct http_end *e, const struct http_head *h) { (void)e, (void)h; }
+static void on_head(struct http_end *e, const struct http_head *h, bool more) {
+  (void)e, (void)h, (void)more;
+}
+static void on_fields(struct http_end *e, const struct http_head *h) {
+  (void)e, (void)h;
+}
 static size_t on_room(struct http_end *e) {
   (void)e;
   return 1 << 20; /* stop was sent: what still comes is dropped */
@@ -44,7 +48,9 @@ static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
   evbuffer_drain(from, n);
   return n;
 }
-static void on_none(struct http_end *e) { (void)e; }
+static void on_none(struct http_end *e) {
+  (void)e;
+}
 static void on_want(struct http_end *e) {
   struct answer *a = (struct answer *)e;
   loop_soon(a->loop, &a->step);
@@ -67,8 +73,8 @@ static const struct http_end_ops ops = {.kind = "answer",
                                         .abort = on_abort,
                                         .want = on_want};
 
-void http_answer(struct loop *l, struct http_end *front, const struct http_head *request, const struct http_head *head,
-                 const void *body, size_t n) {
+void http_answer(struct loop *l, struct http_end *front, const struct http_head *request,
+                 const struct http_head *head, const void *body, size_t n) {
   bool no_body = !n || span_eq(request->method, SPAN("HEAD"));
   struct answer *a = calloc(1, sizeof *a);
   if (a)

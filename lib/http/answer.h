@@ -6,7 +6,7 @@
 #include "io/loop.h"
 
 /* Answer `front` with head and body (both copied; left out of the answer to HEAD). What the request still brings is dropped. Out of memory: the exchange is aborted. */
-void http_answer(struct loop *l, struct http_end *front, const struct http_head *request, const struct http_head *head, const void *body,
-                 size_t n);
+void http_answer(struct loop *l, struct http_end *front, const struct http_head *request,
+                 const struct http_head *head, const void *body, size_t n);
 
 #endif

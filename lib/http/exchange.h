@@ -35,15 +35,19 @@ struct http_end;
 
 struct http_end_ops {
   const char *kind;
-  void (*head)(struct http_end *e, const struct http_head *h, bool more);   /* borrowed for the call; more: body, trailers or an upgrade follow; else this was all (no end() comes) */
-  void (*info)(struct http_end *e, const struct http_head *h);              /* 1xx but 101; NULL in upstreams */
-  size_t (*room)(struct http_end *e);                                       /* body bytes it would take now; answering 0 promises want() later */
-  size_t (*body)(struct http_end *e, struct evbuffer *from, size_t n);      /* takes up to n bytes off `from`; n <= room is all taken */
-  void (*trailers)(struct http_end *e, const struct http_head *h);          /* fields only */
-  void (*end)(struct http_end *e);                                          /* the message is complete */
-  void (*stop)(struct http_end *e);                                         /* the peer wants no more of our body; NULL in upstreams */
-  void (*abort)(struct http_end *e, enum page page);                        /* the peer failed; already detached */
-  void (*want)(struct http_end *e);                                         /* the peer has room again */
+  void (*head)(
+      struct http_end *e, const struct http_head *h,
+      bool
+          more); /* borrowed for the call; more: body, trailers or an upgrade follow; else this was all (no end() comes) */
+  void (*info)(struct http_end *e, const struct http_head *h); /* 1xx but 101; NULL in upstreams */
+  size_t (*room)(struct http_end *e); /* body bytes it would take now; answering 0 promises want() later */
+  size_t (*body)(struct http_end *e, struct evbuffer *from,
+                 size_t n); /* takes up to n bytes off `from`; n <= room is all taken */
+  void (*trailers)(struct http_end *e, const struct http_head *h); /* fields only */
+  void (*end)(struct http_end *e);                                 /* the message is complete */
+  void (*stop)(struct http_end *e); /* the peer wants no more of our body; NULL in upstreams */
+  void (*abort)(struct http_end *e, enum page page); /* the peer failed; already detached */
+  void (*want)(struct http_end *e);                  /* the peer has room again */
 };
 
 struct http_end {
@@ -99,8 +103,10 @@ struct http_track {
   enum page failed;
   bool open;
 };
-void http_track_begin(struct http_track *t, struct http_head *taken, uint64_t now); /* taken (may be NULL) is moved in and zeroed */
+void http_track_begin(struct http_track *t, struct http_head *taken,
+                      uint64_t now); /* taken (may be NULL) is moved in and zeroed */
 void http_track_status(struct http_track *t, uint16_t status, uint64_t now);
-void http_track_end(struct http_track *t, const struct http_handler *handler, uint64_t now); /* reports and frees; no-op when not open */
+void http_track_end(struct http_track *t, const struct http_handler *handler,
+                    uint64_t now); /* reports and frees; no-op when not open */
 
 #endif

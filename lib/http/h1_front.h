@@ -8,9 +8,11 @@
 struct h1_front;
 
 struct h1_front_conf {
-  bool tls;                                   /* scheme for heads */
-  const struct http_handler *handler;         /* outlives the front */
-  void (*closed)(void *user, struct h1_front *f); /* it freed itself; for the owner's list and counters. From the task queue */
+  bool tls;                           /* scheme for heads */
+  const struct http_handler *handler; /* outlives the front */
+  void (*closed)(
+      void *user,
+      struct h1_front *f); /* it freed itself; for the owner's list and counters. From the task queue */
   void *user;
 };
 

@@ -2,31 +2,36 @@
 #ifndef HTTP_PAGES_H
 #define HTTP_PAGES_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "wire/http.h"
 
 /* A page's number is its code: 5021 is shown as BEAM-5021; the first three digits are the HTTP status. Numbers never change their meaning; they also cross the link in ERROR frames. */
 enum page {
   PAGE_NONE = 0,
-  PAGE_BAD_REQUEST = 4001,      /* malformed head */
-  PAGE_BAD_HOST = 4002,         /* Host missing or not a name */
-  PAGE_BAD_BODY = 4003,         /* chunked coding broken, body shorter than promised */
-  PAGE_NO_TUNNEL = 4041,        /* nobody has this name */
-  PAGE_GONE_TUNNEL = 4042,      /* the name exists, its tunnel is not running */
-  PAGE_SLOW_HEAD = 4081,        /* the head did not arrive in time */
-  PAGE_MISDIRECTED = 4211,      /* authority is not covered by the served certificate */
-  PAGE_HEAD_TOO_LARGE = 4311,   /* 64 KiB or 128 fields exceeded */
+  PAGE_BAD_REQUEST = 4001,    /* malformed head */
+  PAGE_BAD_HOST = 4002,       /* Host missing or not a name */
+  PAGE_BAD_BODY = 4003,       /* chunked coding broken, body shorter than promised */
+  PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
+  PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
+  PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */
+  PAGE_MISDIRECTED = 4211,    /* authority is not covered by the served certificate */
+  PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
-  PAGE_UNSUPPORTED = 5011,      /* method or coding that we do not implement */
-  PAGE_LOCAL_REFUSED = 5021,    /* nothing listens on the local port */
-  PAGE_LOCAL_CLOSED = 5022,     /* the local service closed before a response */
-  PAGE_LOCAL_BAD = 5023,        /* the local service answered something that is not HTTP */
-  PAGE_LINK_LOST = 5024,        /* the agent went away before the response began */
-  PAGE_NO_LINK = 5031,          /* the agent is reconnecting: Retry-After */
-  PAGE_OVERLOADED = 5032,       /* a limit of the relay was reached: Retry-After */
-  PAGE_LOCAL_TIMEOUT = 5041,    /* the local service did not answer in time */
-  PAGE_VERSION = 5051,          /* HTTP version not supported */
-  PAGE_TRUNCATED = 5029,        /* never shown: the body was cut after the head went out; fronts abort the connection */
-  PAGE_VISITOR_GONE = 4991,     /* never shown: the visitor left */
+  PAGE_UNSUPPORTED = 5011,   /* method or coding that we do not implement */
+  PAGE_LOCAL_REFUSED = 5021, /* nothing listens on the local port */
+  PAGE_LOCAL_CLOSED = 5022,  /* the local service closed before a response */
+  PAGE_LOCAL_BAD = 5023,     /* the local service answered something that is not HTTP */
+  PAGE_LINK_LOST = 5024,     /* the agent went away before the response began */
+  PAGE_NO_LINK = 5031,       /* the agent is reconnecting: Retry-After */
+  PAGE_OVERLOADED = 5032,    /* a limit of the relay was reached: Retry-After */
+  PAGE_LOCAL_TIMEOUT = 5041, /* the local service did not answer in time */
+  PAGE_VERSION = 5051,       /* HTTP version not supported */
+  PAGE_TRUNCATED =
+      5029, /* never shown: the body was cut after the head went out; fronts abort the connection */
+  PAGE_VISITOR_GONE = 4991, /* never shown: the visitor left */
 };
 
 struct page_entry {
@@ -34,14 +39,25 @@ struct page_entry {
   uint16_t status;
   const char *title, *cause, *remedy;
 };
-const struct page_entry *page_find(unsigned code); /* NULL: unknown (an ERROR frame from a newer agent: use PAGE_INTERNAL) */
+const struct page_entry *
+page_find(unsigned code); /* NULL: unknown (an ERROR frame from a newer agent: use PAGE_INTERNAL) */
 
 struct http_end;
-struct http_head;
 struct loop;
 /* Answer `front` with a page: HTML or JSON by the request's Accept; nothing of the request is reflected. `detail` (may be NULL) is our own text, such as the local port. */
-void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page, const char *detail);
+void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
+                 const char *detail);
+bool page_wants_json(const struct http_head *request); /* Accept asks for JSON and not for HTML */
+
+/* The head of a page's response. Points into itself: do not copy. */
+struct page_head {
+  struct http_head head;
+  struct http_field fields[9];
+  char code[16], length[24], retry[8];
+};
+void page_head_make(struct page_head *out, enum page page, bool json, size_t body_length);
 /* The page's body for a front that must write it itself. Returns its length (always < cap for cap >= 4096). */
-unsigned long page_render(enum page page, int json, const char *detail, char *out, unsigned long cap);
+size_t page_render(enum page page, bool json, const char *detail, char *out, size_t cap);
+enum { PAGE_BYTES = 4096 };
 
 #endif

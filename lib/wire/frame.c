@@ -20,7 +20,7 @@ static bool length_permitted(enum frame_type type, size_t n) {
   case FRAME_TRAILERS:
     return n >= 1 && n <= FRAME_HEAD_MAX;
   case FRAME_DATA:
-    return n >= 1 && n <= FRAME_DATA_MAX;
+    return n <= FRAME_DATA_MAX;
   case FRAME_END:
   case FRAME_STOP:
     return n == 0;

@@ -1,7 +1,8 @@
 /* frame.h: exchange frames, how one HTTP exchange crosses a link's stream. Pure. lib/link/PROTOCOL.md is the written form.
  *
  *   frame = type (1 byte), length (3 bytes, big endian), payload
- *   HEAD      a head (below); request from relay to agent, response the other way; once in each direction
+ *   HEAD      a head (below); request from relay to agent, response the other way; once in each direction. The frame after it comes with it and tells
+ *             whether the message goes on: END does not, DATA (empty, when no bytes are there yet) does
  *   INFO      an informational response head (1xx but 101)
  *   DATA      body bytes; after a 101 or CONNECT: the upgraded connection's bytes
  *   TRAILERS  fields
@@ -39,7 +40,7 @@ struct frame {
   size_t length; /* payload */
 };
 /* Reads a frame header at p. FRAME_HEADER; 0: need more; PROTOCOL: unknown type or a length its type does not permit:
- * END and STOP have none, ERROR has 2, HEAD, INFO, TRAILERS and DATA at least 1 (an empty DATA is never sent). */
+ * END and STOP have none, ERROR has 2, HEAD, INFO and TRAILERS at least 1. An empty DATA is sent only directly after HEAD: the reader checks that. */
 long frame_decode(const uint8_t *p, size_t n, struct frame *out);
 void frame_encode(uint8_t p[FRAME_HEADER], enum frame_type type, size_t length);
 

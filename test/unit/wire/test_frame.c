@@ -33,7 +33,7 @@ static void reads_headers(void **state) {
       {{1, 0, 0, 0}, BEAM_ERR_PROTOCOL, 0},
       {{1, 1, 0x20, 1}, BEAM_ERR_PROTOCOL, 0},
       {{2, 0xff, 0xff, 0xff}, BEAM_ERR_PROTOCOL, 0},
-      {{3, 0, 0, 0}, BEAM_ERR_PROTOCOL, 0},
+      {{3, 0, 0, 0}, 4, 0},
       {{3, 1, 0, 1}, BEAM_ERR_PROTOCOL, 0},
       {{4, 0, 0, 0}, BEAM_ERR_PROTOCOL, 0},
       {{5, 0, 0, 1}, BEAM_ERR_PROTOCOL, 0},

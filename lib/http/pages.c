@@ -1,0 +1,322 @@
+/* pages.c: what Beam itself says to a visitor, as HTML for people and JSON for programs. */
+#include "http/pages.h"
+
+#include <beam/beam.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "http/exchange.h"
+#include "io/loop.h"
+#include "wire/h1.h"
+
+/* --- the catalogue --- */
+
+static const struct page_entry pages[] = {
+    {PAGE_BAD_REQUEST, 400, "The request is malformed",
+     "The browser or program sent a request that breaks the rules of HTTP.",
+     "Check the program that sent it. A proxy or an extension in between may have altered it."},
+    {PAGE_BAD_HOST, 400, "The request names no host",
+     "The Host field is missing, given twice, or not a host name.",
+     "Send exactly one Host field with the name of the tunnel."},
+    {PAGE_BAD_BODY, 400, "The request's body is broken",
+     "The body ended early, or its chunked coding is malformed.",
+     "Send the request again. If it happens again, check the program that sent it."},
+    {PAGE_NO_TUNNEL, 404, "There is no tunnel here", "Nobody has a tunnel under this name.",
+     "Check the spelling of the address, or start the tunnel again and use the address it prints."},
+    {PAGE_GONE_TUNNEL, 404, "This tunnel is not running",
+     "The name is known, but its tunnel is not running now.",
+     "Whoever owns it has to start it again. If that is you: run beam with the port of your app."},
+    {PAGE_SLOW_HEAD, 408, "The request took too long", "The head of the request did not arrive in time.",
+     "Try again. If the network is slow, send fewer or smaller header fields."},
+    {PAGE_MISDIRECTED, 421, "Wrong connection for this name",
+     "The certificate of this connection does not cover the requested name.",
+     "Try again: browsers open a fresh connection by themselves."},
+    {PAGE_HEAD_TOO_LARGE, 431, "The request's header is too large",
+     "The header has more than 64 KiB or more than 128 fields.",
+     "Clear the cookies of this site, or send fewer header fields."},
+    {PAGE_VISITOR_GONE, 499, "The visitor left", "The connection was closed before the answer was ready.",
+     "Nothing to do."},
+    {PAGE_INTERNAL, 500, "Beam failed", "Something went wrong inside Beam.",
+     "Try again. If it happens again, please report it with the log lines of that moment."},
+    {PAGE_UNSUPPORTED, 501, "Not supported", "The request uses a method that Beam does not carry.",
+     "Use another method; CONNECT is for proxies, which Beam is not."},
+    {PAGE_LOCAL_REFUSED, 502, "Nothing is running behind this tunnel",
+     "The tunnel works, but nothing answers on the local port it leads to.",
+     "Start your app (for example npm run dev), check that it listens on the port given to beam, and reload "
+     "this page."},
+    {PAGE_LOCAL_CLOSED, 502, "The app hung up", "The local app closed the connection before it answered.",
+     "Look at the app's own log: it may have crashed or restarted. Then reload this page."},
+    {PAGE_LOCAL_BAD, 502, "The app's answer is not HTTP",
+     "What the local port answered is not an HTTP response.",
+     "Check that the port is right, and that the app there speaks plain HTTP and not HTTPS."},
+    {PAGE_LINK_LOST, 502, "The tunnel lost its connection",
+     "The machine behind this tunnel went away before it answered.",
+     "Reload this page: the tunnel reconnects by itself as soon as it can."},
+    {PAGE_TRUNCATED, 502, "The answer was cut off", "The local app stopped in the middle of its answer.",
+     "Look at the app's own log, then reload this page."},
+    {PAGE_NO_LINK, 503, "The tunnel is reconnecting",
+     "The machine behind this tunnel is not connected at the moment.", "Reload this page in a few seconds."},
+    {PAGE_OVERLOADED, 503, "Too busy", "A limit of this relay was reached.", "Try again in a few seconds."},
+    {PAGE_LOCAL_TIMEOUT, 504, "The app did not answer in time",
+     "The local app accepted nothing, or did not answer, for too long.",
+     "Look at the app's own log: it may be stuck, or stopped in a debugger."},
+    {PAGE_VERSION, 505, "HTTP version not supported", "This address speaks HTTP/1.0 and HTTP/1.1 here.",
+     "Use a program that speaks HTTP/1.1."},
+};
+
+const struct page_entry *page_find(unsigned code) {
+  for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+    if ((unsigned)pages[i].page == code)
+      return &pages[i];
+  return NULL;
+}
+
+static const struct page_entry *entry_of(enum page page) {
+  const struct page_entry *e = page_find((unsigned)page);
+  return e ? e : page_find(PAGE_INTERNAL);
+}
+
+/* --- choosing --- */
+
+static bool contains(struct span s, struct span what) {
+  for (size_t i = 0; i + what.n <= s.n; i++)
+    if (span_ieq((struct span){s.p + i, what.n}, what))
+      return true;
+  return false;
+}
+
+bool page_wants_json(const struct http_head *request) {
+  bool json = false;
+  for (size_t i = 0; i < request->fields_n; i++) {
+    if (!span_ieq(request->fields[i].name, SPAN("accept")))
+      continue;
+    if (contains(request->fields[i].value, SPAN("text/html")))
+      return false;
+    json |= contains(request->fields[i].value, SPAN("application/json")) ||
+            contains(request->fields[i].value, SPAN("+json"));
+  }
+  return json;
+}
+
+/* --- rendering --- */
+
+struct text {
+  char *p;
+  size_t n, cap;
+};
+
+static void put(struct text *t, const char *s) {
+  size_t n = strlen(s);
+  if (n > t->cap - 1 - t->n)
+    n = t->cap - 1 - t->n;
+  memcpy(t->p + t->n, s, n);
+  t->n += n;
+}
+
+static void put_escaped(struct text *t, const char *s, bool json) {
+  for (; *s; s++) {
+    char one[8] = {*s, 0};
+    if (json && ((unsigned char)*s < 0x20 || *s == '"' || *s == '\\'))
+      str_fmt(one, sizeof one, "\\u%04x", (unsigned)(unsigned char)*s);
+    else if (!json && strchr("<>&\"'", *s))
+      str_fmt(one, sizeof one, "&#%u;", (unsigned)(unsigned char)*s);
+    put(t, one);
+  }
+}
+
+static void render_html(struct text *t, const struct page_entry *e, const char *code, const char *detail) {
+  put(t, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
+         "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"robots\" "
+         "content=\"noindex\">\n<title>");
+  put(t, e->title);
+  put(t,
+      "</title>\n<style>\n"
+      ":root{--bg:#f7f7f5;--fg:#1d1d1f;--dim:#62626a;--line:#dcdcd8;--mark:#0a63c9}\n"
+      "@media(prefers-color-scheme:dark){:root{--bg:#151517;--fg:#ececee;--dim:#a0a0a8;--line:#34343a;--mark:"
+      "#7db8ff}}\n"
+      "body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--bg);color:var(--fg);"
+      "font:16px/1.55 system-ui,sans-serif}\n"
+      "main{max-width:34rem;padding:2rem}\nh1{font-size:1.5rem;line-height:1.25;margin:0 0 "
+      ".75rem}\np{margin:.5rem 0}\n"
+      ".code{color:var(--mark);font:600 .85rem/1 ui-monospace,monospace;margin-bottom:1rem}\n"
+      ".do{border-left:3px solid var(--mark);padding-left:.9rem;margin-top:1rem}\n"
+      ".by{color:var(--dim);font-size:.85rem;border-top:1px solid "
+      "var(--line);margin-top:2rem;padding-top:.8rem}\n"
+      "</style>\n</head>\n<body>\n<main>\n<p class=\"code\">");
+  put(t, code);
+  put(t, "</p>\n<h1>");
+  put(t, e->title);
+  put(t, "</h1>\n<p>");
+  put(t, e->cause);
+  put(t, "</p>\n");
+  if (detail) {
+    put(t, "<p>");
+    put_escaped(t, detail, false);
+    put(t, "</p>\n");
+  }
+  put(t, "<p class=\"do\">");
+  put(t, e->remedy);
+  put(t,
+      "</p>\n<p class=\"by\">Beam says this, not the site you asked for.</p>\n</main>\n</body>\n</html>\n");
+}
+
+static void put_member(struct text *t, const char *name, const char *value) {
+  put(t, ",\"");
+  put(t, name);
+  put(t, "\":\"");
+  put_escaped(t, value, true);
+  put(t, "\"");
+}
+
+static void render_json(struct text *t, const struct page_entry *e, const char *code, const char *detail) {
+  char status[32];
+  str_fmt(status, sizeof status, "{\"error\":{\"status\":%u", e->status);
+  put(t, status);
+  put_member(t, "code", code);
+  put_member(t, "title", e->title);
+  put_member(t, "cause", e->cause);
+  if (detail)
+    put_member(t, "detail", detail);
+  put_member(t, "remedy", e->remedy);
+  put(t, "}}\n");
+}
+
+size_t page_render(enum page page, bool json, const char *detail, char *out, size_t cap) {
+  const struct page_entry *e = entry_of(page);
+  struct text t = {out, 0, cap};
+  char code[16], cut[256];
+  if (!cap)
+    return 0;
+  str_fmt(code, sizeof code, "BEAM-%u", (unsigned)e->page);
+  if (detail && !str_copy(cut, sizeof cut, detail))
+    detail = cut; /* so that the page always fits */
+  if (json)
+    render_json(&t, e, code, detail);
+  else
+    render_html(&t, e, code, detail);
+  out[t.n] = 0;
+  return t.n;
+}
+
+void page_head_make(struct page_head *out, enum page page, bool json, size_t body_length) {
+  const struct page_entry *e = entry_of(page);
+  size_t n = 0;
+  memset(out, 0, sizeof *out);
+  str_fmt(out->code, sizeof out->code, "BEAM-%u", (unsigned)e->page);
+  str_fmt(out->length, sizeof out->length, "%zu", body_length);
+  out->fields[n++] = (struct http_field){SPAN("Content-Type"),
+                                         json ? SPAN("application/json") : SPAN("text/html; charset=utf-8")};
+  out->fields[n++] = (struct http_field){SPAN("Content-Length"), span_of(out->length)};
+  out->fields[n++] = (struct http_field){SPAN("Cache-Control"), SPAN("no-store")};
+  out->fields[n++] = (struct http_field){SPAN("X-Content-Type-Options"), SPAN("nosniff")};
+  out->fields[n++] = (struct http_field){SPAN("Content-Security-Policy"),
+                                         SPAN("default-src 'none'; style-src 'unsafe-inline'")};
+  out->fields[n++] = (struct http_field){SPAN("Referrer-Policy"), SPAN("no-referrer")};
+  out->fields[n++] = (struct http_field){SPAN("Beam-Error"), span_of(out->code)};
+  if (e->status == 503) {
+    str_copy(out->retry, sizeof out->retry, "2"); /* seconds: an agent is back within one or two */
+    out->fields[n++] = (struct http_field){SPAN("Retry-After"), span_of(out->retry)};
+  }
+  out->head.status = e->status;
+  out->head.minor = 1;
+  out->head.reason = span_of(http_reason(e->status));
+  out->head.fields = out->fields;
+  out->head.fields_n = n;
+}
+
+/* --- a page as an upstream: what the front does not take at once waits for room --- */
+
+struct page_end {
+  struct http_end end;
+  struct loop *loop;
+  struct evbuffer *body;
+  struct loop_task rest;
+};
+
+static void page_free(struct page_end *p) {
+  http_done(&p->end);
+  task_cancel(&p->rest);
+  if (p->body)
+    evbuffer_free(p->body);
+  free(p);
+}
+
+/* May free p. */
+static void send_rest(void *arg) {
+  struct page_end *p = arg;
+  size_t left, room;
+  while ((left = evbuffer_get_length(p->body)) && (room = http_room(&p->end)))
+    if (!http_send_body(&p->end, p->body, left < room ? left : room))
+      break;
+  if (left)
+    return;
+  http_send_end(&p->end);
+  page_free(p);
+}
+
+static void on_head(struct http_end *e, const struct http_head *h, bool more) {
+  (void)e;
+  (void)h;
+  (void)more; /* the front was told to stop: nothing it says matters */
+}
+
+static size_t on_room(struct http_end *e) {
+  (void)e;
+  return PAGE_BYTES;
+}
+
+static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
+  (void)e;
+  evbuffer_drain(from, n);
+  return n;
+}
+
+static void on_trailers(struct http_end *e, const struct http_head *h) {
+  (void)e;
+  (void)h;
+}
+
+static void on_end(struct http_end *e) {
+  (void)e;
+}
+
+static void on_abort(struct http_end *e, enum page page) {
+  (void)page;
+  page_free((struct page_end *)e);
+}
+
+static void on_want(struct http_end *e) {
+  struct page_end *p = (struct page_end *)e;
+  loop_soon(p->loop, &p->rest);
+}
+
+static const struct http_end_ops page_ops = {"page",      on_head, NULL, on_room,  on_body,
+                                             on_trailers, on_end,  NULL, on_abort, on_want};
+
+void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
+                 const char *detail) {
+  char text[PAGE_BYTES];
+  bool json = page_wants_json(request);
+  size_t n = page_render(page, json, detail, text, sizeof text);
+  struct page_head head;
+  page_head_make(&head, page, json, n);
+  struct page_end *p = calloc(1, sizeof *p);
+  if (!p)
+    return; /* a front that was not joined says PAGE_INTERNAL by itself */
+  p->end.ops = &page_ops;
+  p->loop = l;
+  task_init(&p->rest, send_rest, p);
+  p->body = evbuffer_new();
+  if (!p->body || evbuffer_add(p->body, text, n)) {
+    page_free(p);
+    return;
+  }
+  if (span_eq(request->method, SPAN("HEAD")))
+    evbuffer_drain(p->body, n);
+  http_join(front, &p->end);
+  http_send_stop(&p->end);
+  http_send_head(&p->end, &head.head, true);
+  send_rest(p);
+}

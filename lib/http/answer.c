@@ -8,7 +8,7 @@ struct answer {
   struct http_end end;
   struct evbuffer *body; /* what the front has not taken yet */
   struct loop *loop;
-  struct loop_task step; /* sends, later frees: never on our own stack */
+  struct loop_task step; /* sends what is left, then frees */
   bool sent;             /* our end() went out, or the exchange is over */
 };
 
@@ -57,9 +57,7 @@ static void on_want(struct http_end *e) {
 }
 static void on_abort(struct http_end *e, enum page page) {
   (void)page;
-  struct answer *a = (struct answer *)e;
-  a->sent = true;
-  loop_soon(a->loop, &a->step);
+  answer_free((struct answer *)e); /* no front aborts from inside an op: we are not on the stack */
 }
 
 static const struct http_end_ops ops = {.kind = "answer",

@@ -2,12 +2,9 @@
 #include "http/pages.h"
 
 #include <beam/beam.h>
-#include <event2/buffer.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "http/exchange.h"
-#include "io/loop.h"
+#include "http/answer.h"
 #include "wire/h1.h"
 
 /* --- the catalogue --- */
@@ -226,75 +223,6 @@ void page_head_make(struct page_head *out, enum page page, bool json, size_t bod
   out->head.fields_n = n;
 }
 
-/* --- a page as an upstream: what the front does not take at once waits for room --- */
-
-struct page_end {
-  struct http_end end;
-  struct loop *loop;
-  struct evbuffer *body;
-  struct loop_task rest;
-};
-
-static void page_free(struct page_end *p) {
-  http_done(&p->end);
-  task_cancel(&p->rest);
-  if (p->body)
-    evbuffer_free(p->body);
-  free(p);
-}
-
-/* May free p. */
-static void send_rest(void *arg) {
-  struct page_end *p = arg;
-  size_t left, room;
-  while ((left = evbuffer_get_length(p->body)) && (room = http_room(&p->end)))
-    if (!http_send_body(&p->end, p->body, left < room ? left : room))
-      break;
-  if (left)
-    return;
-  http_send_end(&p->end);
-  page_free(p);
-}
-
-static void on_head(struct http_end *e, const struct http_head *h, bool more) {
-  (void)e;
-  (void)h;
-  (void)more; /* the front was told to stop: nothing it says matters */
-}
-
-static size_t on_room(struct http_end *e) {
-  (void)e;
-  return PAGE_BYTES;
-}
-
-static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
-  (void)e;
-  evbuffer_drain(from, n);
-  return n;
-}
-
-static void on_trailers(struct http_end *e, const struct http_head *h) {
-  (void)e;
-  (void)h;
-}
-
-static void on_end(struct http_end *e) {
-  (void)e;
-}
-
-static void on_abort(struct http_end *e, enum page page) {
-  (void)page;
-  page_free((struct page_end *)e);
-}
-
-static void on_want(struct http_end *e) {
-  struct page_end *p = (struct page_end *)e;
-  loop_soon(p->loop, &p->rest);
-}
-
-static const struct http_end_ops page_ops = {"page",      on_head, NULL, on_room,  on_body,
-                                             on_trailers, on_end,  NULL, on_abort, on_want};
-
 void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
                  const char *detail) {
   char text[PAGE_BYTES];
@@ -302,21 +230,5 @@ void page_answer(struct loop *l, struct http_end *front, const struct http_head 
   size_t n = page_render(page, json, detail, text, sizeof text);
   struct page_head head;
   page_head_make(&head, page, json, n);
-  struct page_end *p = calloc(1, sizeof *p);
-  if (!p)
-    return; /* a front that was not joined says PAGE_INTERNAL by itself */
-  p->end.ops = &page_ops;
-  p->loop = l;
-  task_init(&p->rest, send_rest, p);
-  p->body = evbuffer_new();
-  if (!p->body || evbuffer_add(p->body, text, n)) {
-    page_free(p);
-    return;
-  }
-  if (span_eq(request->method, SPAN("HEAD")))
-    evbuffer_drain(p->body, n);
-  http_join(front, &p->end);
-  http_send_stop(&p->end);
-  http_send_head(&p->end, &head.head, true);
-  send_rest(p);
+  http_answer(l, front, request, &head.head, text, n);
 }

@@ -1,0 +1,232 @@
+#include "rig.h"
+
+/* --- peers --- */
+
+void peer_read(struct peer *p) {
+  if (!p->s)
+    return;
+  while (stream_waiting(p->s))
+    stream_take(p->s, p->got, stream_waiting(p->s));
+  if (stream_at_end(p->s))
+    p->ended = true;
+}
+
+static void on_readable(void *user) {
+  struct peer *p = user;
+  if (!p->slow)
+    peer_read(p);
+}
+
+static void on_closed(void *user, int reason) {
+  struct peer *p = user;
+  assert_true(reason < 0);
+  p->dead = true;
+  peer_read(p);
+}
+
+static const struct stream_events events = {on_readable, NULL, on_closed};
+
+void peer_own(struct peer *p, struct stream *s) {
+  memset(p, 0, sizeof *p);
+  p->s = s;
+  p->got = evbuffer_new();
+  assert_non_null(p->got);
+  stream_own(s, &events, p);
+}
+
+int peer_pair(struct loop *l, struct peer *p, struct stream **other) {
+  struct stream *s;
+  int err = mem_pair(l, &s, other);
+  if (!err)
+    peer_own(p, s);
+  return err;
+}
+
+void peer_put(struct peer *p, const void *data, size_t n) {
+  assert_int_equal(stream_write(p->s, data, n), n);
+}
+
+void peer_say(struct peer *p, const char *text) { peer_put(p, text, strlen(text)); }
+void peer_finish(struct peer *p) { stream_finish(p->s); }
+
+void peer_reset(struct peer *p) {
+  stream_close(p->s, BEAM_ERR_RESET);
+  p->s = NULL;
+}
+
+const char *peer_text(struct peer *p) {
+  if (!p->got)
+    return "";
+  evbuffer_add(p->got, "", 1);
+  const char *text = (const char *)evbuffer_pullup(p->got, -1);
+  struct evbuffer_ptr last;
+  (void)last;
+  static char copy[1 << 16];
+  size_t n = evbuffer_get_length(p->got) - 1;
+  assert_true(n < sizeof copy);
+  memcpy(copy, text, n);
+  copy[n] = 0;
+  evbuffer_drain(p->got, n + 1);
+  evbuffer_add(p->got, copy, n);
+  return copy;
+}
+
+const char *peer_since(struct peer *p) {
+  const char *text = peer_text(p);
+  if (p->got)
+    evbuffer_drain(p->got, evbuffer_get_length(p->got));
+  return text;
+}
+
+size_t peer_length(struct peer *p) { return p->got ? evbuffer_get_length(p->got) : 0; }
+
+void peer_free(struct peer *p) {
+  stream_close(p->s, BEAM_ERR_RESET);
+  if (p->got)
+    evbuffer_free(p->got);
+  memset(p, 0, sizeof *p);
+}
+
+/* --- the fake network: every dial reaches the next scripted service --- */
+
+struct dial {
+  struct rig *r;
+  struct loop_task task;
+  struct loop_timer timer;
+  dial_cb cb;
+  void *user;
+};
+
+static void dial_done(void *arg) {
+  struct dial *d = arg;
+  struct rig *r = d->r;
+  struct stream *s = NULL;
+  dial_cb cb = d->cb;
+  void *user = d->user;
+  int err = r->dial_err == BEAM_AGAIN ? BEAM_ERR_TIMEOUT : r->dial_err;
+  timer_stop(&d->timer);
+  free(d);
+  if (!err) {
+    assert_true(r->dials < RIG_SERVICES);
+    err = peer_pair(r->loop, &r->service[r->dials++], &s);
+  }
+  cb(user, s, err);
+}
+
+static int fake_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
+                     void *user, struct dial **out) {
+  struct rig *r = (struct rig *)n;
+  struct dial *d = calloc(1, sizeof *d);
+  assert_string_equal(host, "localhost");
+  assert_int_equal(port, 3000);
+  d->r = r;
+  d->cb = cb;
+  d->user = user;
+  task_init(&d->task, dial_done, d);
+  timer_init(&d->timer, l, dial_done, d);
+  if (r->dial_err == BEAM_AGAIN)
+    timer_start(&d->timer, timeout_ms);
+  else
+    loop_soon(l, &d->task);
+  *out = d;
+  return 0;
+}
+
+static void fake_cancel(struct dial *d) {
+  task_cancel(&d->task);
+  timer_stop(&d->timer);
+  free(d);
+}
+
+static const struct net_ops fake_ops = {.dial = fake_dial, .dial_cancel = fake_cancel};
+
+/* --- handlers --- */
+
+static void finished(void *user, const struct http_record *rec) {
+  struct rig *r = user;
+  r->records++;
+  r->last = *rec;
+  str_fmt(r->last_method, sizeof r->last_method, "%.*s", SPAN_FMT(rec->method));
+}
+
+static void to_service(void *user, struct http_end *front, struct http_head *h, bool more) {
+  struct rig *r = user;
+  struct http_head head;
+  struct http_end *up;
+  r->heads++;
+  if (r->ignore)
+    return;
+  if (r->answer_with) {
+    page_answer(r->loop, front, h, r->answer_with, NULL);
+    return;
+  }
+  assert_int_equal(forward_to_local(h, NULL, &head), 0);
+  assert_int_equal(h1_pool_request(r->pool, &up), 0);
+  http_join(front, up);
+  http_send_head(front, &head, more);
+  http_head_free(&head);
+}
+
+static void to_agent(void *user, struct http_end *front, struct http_head *h, bool more) {
+  struct rig *r = user;
+  struct stream *a, *b;
+  struct http_end *up;
+  struct forward_facts facts = {"192.0.2.7", "https", "t.test"};
+  struct http_head head;
+  assert_int_equal(mem_pair(r->loop, &a, &b), 0);
+  assert_int_equal(frames_upstream(a, &up), 0);
+  if (r->link_tap)
+    peer_own(r->link_tap, b);
+  else
+    assert_int_equal(frames_front(b, &r->agent), 0);
+  assert_int_equal(forward_request(h, &facts, &head), 0);
+  size_t ours = head.fields_n - 5; /* what forward_request adds is tested on its own */
+  head.fields_n = ours;
+  http_join(front, up);
+  http_send_head(front, &head, more);
+  http_head_free(&head);
+}
+
+static void gone(void *user) { ((struct rig *)user)->gone++; }
+
+static void front_closed(void *user, struct h1_front *f) {
+  struct rig *r = user;
+  assert_ptr_equal(r->front, f);
+  r->front = NULL;
+}
+
+/* --- the rig --- */
+
+struct rig *rig_new(enum rig_way way) {
+  struct rig *r = calloc(1, sizeof *r);
+  struct stream *s;
+  assert_non_null(r);
+  r->net.ops = &fake_ops;
+  r->way = way;
+  assert_int_equal(loop_new_virtual(&r->loop), 0);
+  struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000};
+  assert_int_equal(h1_pool_new(&pool, &r->pool), 0);
+  r->relay = (struct http_handler){.request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};
+  r->agent = (struct http_handler){.request = to_service, .gone = gone, .user = r};
+  struct h1_front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
+  assert_int_equal(peer_pair(r->loop, &r->visitor, &s), 0);
+  assert_int_equal(h1_front_new(s, &conf, &r->front), 0);
+  rig_run(r);
+  return r;
+}
+
+void rig_free(struct rig *r) {
+  if (r->front)
+    h1_front_abort(r->front, BEAM_ERR_CLOSED);
+  h1_pool_free(r->pool);
+  rig_run(r);
+  peer_free(&r->visitor);
+  for (unsigned i = 0; i < RIG_SERVICES; i++)
+    peer_free(&r->service[i]);
+  rig_run(r);
+  loop_free(r->loop);
+  free(r);
+}
+
+void rig_run(struct rig *r) { loop_run_for(r->loop, 0); }
+void rig_wait(struct rig *r, uint64_t ms) { loop_run_for(r->loop, ms); }

@@ -1,0 +1,72 @@
+/* rig.h: a visitor, a front, an upstream and a scripted local service on a virtual loop; the relay's and the agent's half in one, or with exchange frames between them. */
+#ifndef RIG_H
+#define RIG_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <beam/beam.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "http/exchange.h"
+#include "http/forward.h"
+#include "http/frames.h"
+#include "http/h1_front.h"
+#include "http/h1_upstream.h"
+#include "io/mem.h"
+#include "io/net.h"
+
+/* The far end of a stream: keeps all it gets. */
+struct peer {
+  struct stream *s;
+  struct evbuffer *got;
+  bool ended, dead, slow; /* slow: does not read */
+};
+int peer_pair(struct loop *l, struct peer *p, struct stream **other);
+void peer_own(struct peer *p, struct stream *s);
+void peer_say(struct peer *p, const char *text); /* all of it must fit */
+void peer_put(struct peer *p, const void *data, size_t n);
+void peer_read(struct peer *p);                  /* a slow one reads what waits */
+void peer_finish(struct peer *p);
+void peer_reset(struct peer *p);
+const char *peer_text(struct peer *p);  /* all it got so far, terminated */
+const char *peer_since(struct peer *p); /* the same, and forgets it */
+size_t peer_length(struct peer *p);
+void peer_free(struct peer *p);
+
+enum { RIG_SERVICES = 8 };
+enum rig_way { DIRECT, FRAMES };
+
+struct rig {
+  struct net net; /* first: the fake network finds its rig by it */
+  struct loop *loop;
+  enum rig_way way;
+  struct peer visitor;
+  struct h1_front *front; /* NULL once it closed */
+  struct http_handler relay, agent;
+  struct h1_pool *pool;
+  struct peer service[RIG_SERVICES];
+  unsigned dials, gone, records, heads;
+  int dial_err; /* every dial fails so; BEAM_AGAIN: it never ends */
+  uint64_t dial_timeout;
+  enum page answer_with; /* the handler answers with this page */
+  bool ignore;           /* the handler does nothing */
+  struct peer *link_tap; /* not NULL: the agent's end of the next frames stream is given here */
+  struct http_record last; /* its spans are not valid */
+  char last_method[16];
+};
+
+struct rig *rig_new(enum rig_way way);
+void rig_free(struct rig *r);
+void rig_run(struct rig *r); /* until nothing is left to do now */
+void rig_wait(struct rig *r, uint64_t ms);
+
+#define ROWS(table) (sizeof(table) / sizeof *(table))
+
+#endif

@@ -130,7 +130,7 @@ $(BUILD)/obj/cli/%.o: cli/%.c
 	$(CC) $(FRONT_C) -c -o $@ $<
 
 $(BUILD)/beam: $(CLI_OBJ) $(BUILD)/libbeam.so
-	$(CC) -o $@ $(CLI_OBJ) $(FRONT_LINK)
+	$(CC) -o $@ $(CLI_OBJ) $(FRONT_LINK) $(if $(filter 0,$(YAML)),,-lyaml)
 
 $(BUILD)/examples/%: examples/%.c $(BUILD)/libbeam.so
 	@mkdir -p $(@D)

@@ -1,0 +1,223 @@
+/* cmd_http.c: `beam 3000`: one tunnel, with the embedded relay when none is configured.
+ *
+ *   connecting ──► active ◄──► reconnecting
+ *        └───────────┴──────────────┴──► closed: the relay refused; the command ends with its reason
+ */
+#include "commands.h"
+#include "control_socket.h"
+#include "embedded.h"
+#include "paths.h"
+#include "stop.h"
+#include "target.h"
+#include "tunnel_output.h"
+#include <beam/tunnel.h>
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What the control thread may read while the loop's thread runs. */
+struct snapshot {
+  pthread_mutex_t lock;
+  char name[256], url[300], plain_url[300], state[16], why[320], relay[300];
+  uint64_t requests, reconnects;
+};
+
+struct running {
+  struct output *out;
+  const struct options *o;
+  beam_loop *loop;
+  beam_relay *relay; /* embedded; else NULL */
+  beam_tunnel *tunnel;
+  struct control *control;
+  struct tunnel_output say;
+  struct snapshot now;
+  int status;
+};
+
+static void copy(char *to, size_t cap, const char *from) {
+  snprintf(to, cap, "%s", from ? from : "");
+}
+
+static void take_snapshot(struct running *run, const struct beam_tunnel_info *info,
+                          const struct beam_error *error) {
+  struct snapshot *s = &run->now;
+  pthread_mutex_lock(&s->lock);
+  copy(s->state, sizeof s->state, state_text(info->state));
+  copy(s->name, sizeof s->name, info->name);
+  copy(s->url, sizeof s->url, info->url);
+  copy(s->plain_url, sizeof s->plain_url, info->plain_url);
+  copy(s->relay, sizeof s->relay, info->relay);
+  copy(s->why, sizeof s->why, error ? error->what : NULL);
+  s->reconnects = info->reconnects;
+  pthread_mutex_unlock(&s->lock);
+}
+
+static void on_state(void *user, beam_tunnel *t, const struct beam_tunnel_info *info,
+                     const struct beam_error *error) {
+  struct running *run = user;
+  (void)t;
+  take_snapshot(run, info, error);
+  if (info->state != BEAM_TUNNEL_CLOSED) {
+    say_state(&run->say, info, error);
+    return;
+  }
+  struct beam_error unknown = BEAM_ERROR_INIT;
+  unknown.code = BEAM_ERR_CLOSED;
+  out_error(run->out, error ? error : &unknown);
+  run->status = exit_for(error ? error->code : BEAM_ERR_CLOSED);
+  beam_loop_stop(run->loop);
+}
+
+static void on_request(void *user, beam_tunnel *t, const struct beam_request *r) {
+  struct running *run = user;
+  (void)t;
+  pthread_mutex_lock(&run->now.lock);
+  run->now.requests++;
+  pthread_mutex_unlock(&run->now.lock);
+  if (!run->o->quiet)
+    say_request(&run->say, r);
+}
+
+/* ---- beam status, beam stop --------------------------------------------------------------------------------------- */
+
+static void status(void *user, struct json *j) {
+  struct running *run = user;
+  struct snapshot *s = &run->now;
+  pthread_mutex_lock(&s->lock);
+  json_text(j, "kind", "tunnel");
+  json_whole(j, "pid", (uint64_t)getpid());
+  json_text(j, "state", s->state);
+  json_text(j, "name", s->name[0] ? s->name : NULL);
+  json_text(j, "url", s->url[0] ? s->url : NULL);
+  json_text(j, "plain_url", s->plain_url[0] ? s->plain_url : NULL);
+  json_text(j, "target", run->say.target);
+  json_text(j, "relay", s->relay[0] ? s->relay : NULL);
+  json_flag(j, "embedded", run->relay != NULL);
+  json_text(j, "why", s->why[0] ? s->why : NULL);
+  json_whole(j, "requests", s->requests);
+  json_whole(j, "reconnects", s->reconnects);
+  pthread_mutex_unlock(&s->lock);
+}
+
+static void stop_loop(void *loop) {
+  beam_loop_stop(loop);
+}
+
+static void stop(void *user) {
+  struct running *run = user;
+  beam_loop_post(run->loop, stop_loop, run->loop);
+}
+
+/* ---- start and end ------------------------------------------------------------------------------------------------ */
+
+static int find_target(struct options *o, struct target *t, struct beam_error *e) {
+  *t = (struct target){.port = o->port};
+  if (o->n_args > 1)
+    return fail(e, BEAM_ERR_INVALID, "start one beam for each", "more than one thing to share: \"%.80s\"",
+                o->args[1]);
+  if (o->n_args == 1) {
+    int r = target_parse(o->args[0], t, e);
+    if (r)
+      return r;
+  }
+  if (t->port == 0)
+    return fail(e, BEAM_ERR_INVALID, "beam 3000, or beam start --port 3000", "which port shall be shared?");
+  if (!t->host[0] && o->local_host &&
+      (size_t)snprintf(t->host, sizeof t->host, "%s", o->local_host) >= sizeof t->host)
+    return fail(e, BEAM_ERR_INVALID, NULL, "--local-host is too long");
+  return 0;
+}
+
+/* Flags of the embedded relay say nothing about another one; better told than ignored. */
+static int check_flags(const struct options *o, struct beam_error *e) {
+  static const char *const flags[] = {"listen", "listen-plain", "plain", "https", "workers"};
+  for (size_t i = 0; o->relay && !o->local && i < sizeof flags / sizeof *flags; i++)
+    if (options_typed(o, flags[i]))
+      return fail(e, BEAM_ERR_INVALID, "leave it away, or add --local for the embedded relay",
+                  "--%s is for the embedded relay, and the relay is %.100s", flags[i], o->relay);
+  return 0;
+}
+
+static int open_tunnel(struct running *run, const struct cli_env *env, const struct target *t,
+                       struct beam_error *e) {
+  const struct options *o = run->o;
+  char data[PATH_SIZE], address[128];
+  struct beam_tunnel_config c = BEAM_TUNNEL_CONFIG_INIT;
+  int r = path_data(o, env, NULL, data, e);
+  if (r)
+    return r;
+  c.relay = o->relay;
+  c.relay_ca = o->relay_ca;
+  c.token = o->token;
+  if (!o->relay || o->local) {
+    r = embedded_start(o, env, &run->relay, address, e);
+    if (r)
+      return r;
+    struct beam_relay_info info = {.size = sizeof info};
+    beam_relay_info(run->relay, &info);
+    say_embedded(&run->say, &info);
+    c.relay = address;
+    c.relay_ca = info.ca_file;
+    c.token = NULL;
+  }
+  c.name = o->name;
+  c.local_host = t->host[0] ? t->host : NULL;
+  c.local_port = (uint16_t)t->port;
+  c.data_dir = data;
+  c.host_header = o->host_header;
+  c.takeover = o->takeover;
+  c.framework = o->framework;
+  c.on_state = on_state;
+  c.on_request = on_request;
+  c.user = run;
+  return beam_tunnel_open(run->loop, &c, &run->tunnel, e);
+}
+
+/* A value that the relay's start refuses is the user's; an address in use has its own exit status. */
+static int run_tunnel(struct running *run, const struct cli_env *env, const struct target *t) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  int r = open_tunnel(run, env, t, &e);
+  if (r) {
+    int code = report(run->out, &e);
+    return r == BEAM_ERR_NAME ? CLI_USAGE : code;
+  }
+  struct control_ops ops = {status, stop, run};
+  if (control_open(env, &ops, &run->control, &e) != 0 && !run->o->quiet)
+    err_line(run->out, "beam: no control socket, so beam status and beam stop cannot reach this tunnel: %s",
+             e.what);
+  stop_bind(env->stop, run->loop);
+  r = beam_loop_run(run->loop);
+  stop_bind(env->stop, NULL);
+  if (r) {
+    fail(&e, r, NULL, "the event loop failed");
+    return report(run->out, &e);
+  }
+  if (run->status == CLI_OK)
+    say_end(&run->say);
+  return run->status;
+}
+
+int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct running run = {.out = out, .o = o};
+  struct target t;
+  if (find_target(o, &t, &e) != 0 || check_flags(o, &e) != 0)
+    return report(out, &e);
+  log_setup(o, out);
+  if (pthread_mutex_init(&run.now.lock, NULL) != 0 || beam_loop_new(&run.loop) != 0) {
+    fail(&e, BEAM_ERR_SYSTEM, "raise the limit of open files", "cannot make an event loop");
+    return report(out, &e);
+  }
+  copy(run.now.state, sizeof run.now.state, state_text(BEAM_TUNNEL_CONNECTING));
+  tunnel_output_init(&run.say, out, t.host, t.port);
+  int code = run_tunnel(&run, env, &t);
+  control_quiet(run.control);
+  beam_tunnel_close(run.tunnel);
+  beam_relay_stop(run.relay);
+  control_close(run.control);
+  beam_loop_free(run.loop);
+  pthread_mutex_destroy(&run.now.lock);
+  return code;
+}

@@ -1,0 +1,161 @@
+/* cmd_relay.c: `beam relay`: the relay runs its own threads; this one waits for the end. */
+#include "commands.h"
+#include "control_socket.h"
+#include "paths.h"
+#include "stop.h"
+#include <beam/relay.h>
+
+#include <string.h>
+#include <unistd.h>
+
+struct running {
+  struct output *out;
+  beam_relay *relay;
+  beam_loop *loop;
+};
+
+/* From the relay's threads; out has its own lock. */
+static void on_event(void *user, const struct beam_relay_event *ev) {
+  struct output *out = user;
+  char a[128], b[128], c[256];
+  if (out->json) {
+    struct json j;
+    json_open(&j);
+    json_text(&j, "event", ev->kind);
+    json_text(&j, "name", ev->name);
+    json_text(&j, "agent", ev->agent);
+    json_text(&j, "reason", ev->reason);
+    out_json(out, &j);
+    return;
+  }
+  const char *name = ev->name ? printable(a, sizeof a, ev->name, 100) : "";
+  const char *agent = ev->agent ? printable(b, sizeof b, ev->agent, 100) : "";
+  const char *reason = ev->reason ? printable(c, sizeof c, ev->reason, 200) : "";
+  out_line(out, "%s%s%s%s%s%s%s", ev->kind, *name ? " " : "", name, *agent ? " agent=" : "", agent,
+           *reason ? " reason=" : "", reason);
+}
+
+static void put_info(beam_relay *relay, struct json *j) {
+  struct beam_relay_info info = {.size = sizeof info};
+  beam_relay_info(relay, &info);
+  json_text(j, "domain", info.domain);
+  json_text(j, "https", info.https);
+  json_text(j, "http", info.http);
+  json_text(j, "ca", info.ca_file);
+  json_text(j, "ca_fingerprint", info.ca_fingerprint);
+  json_whole(j, "workers", info.workers);
+  json_whole(j, "pid", (uint64_t)getpid());
+}
+
+static void announce(struct running *run) {
+  struct output *out = run->out;
+  if (out->json) {
+    struct json j;
+    json_open(&j);
+    json_text(&j, "event", "relay");
+    put_info(run->relay, &j);
+    out_json(out, &j);
+    return;
+  }
+  struct beam_relay_info info = {.size = sizeof info};
+  beam_relay_info(run->relay, &info);
+  out_line(out, "%sRelay active: *.%s", out->emoji ? "🛰️  " : "", info.domain);
+  out_line(out, "%sListening: https %s%s%s", out->emoji ? "   " : "", info.https, info.http ? ", http " : "",
+           info.http ? info.http : "");
+  out_line(out, "%sAgents connect with: beam 3000 --relay %s --relay-ca %s", out->emoji ? "   " : "",
+           info.https, info.ca_file);
+}
+
+static void status(void *user, struct json *j) {
+  struct running *run = user;
+  struct beam_relay_info info = {.size = sizeof info};
+  beam_relay_info(run->relay, &info);
+  json_text(j, "kind", "relay");
+  json_text(j, "state", "active");
+  put_info(run->relay, j);
+  json_whole(j, "sessions", info.sessions);
+  json_whole(j, "tunnels", info.tunnels);
+  json_whole(j, "visitors", info.visitors);
+  json_whole(j, "requests", info.requests);
+}
+
+static void stop_loop(void *loop) {
+  beam_loop_stop(loop);
+}
+
+static void stop(void *user) {
+  struct running *run = user;
+  beam_loop_post(run->loop, stop_loop, run->loop);
+}
+
+static int start(const struct options *o, const char *data, struct running *run, struct beam_error *e) {
+  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
+  c.domain = o->domain;
+  c.control_host = o->control_host;
+  c.listen = o->listen;
+  c.listen_plain = o->listen_plain;
+  c.plain = o->plain && strcmp(o->plain, "serve") == 0 ? BEAM_PLAIN_SERVE : BEAM_PLAIN_REDIRECT;
+  c.data_dir = data;
+  c.workers = o->workers;
+  c.tls_cert = o->tls_cert;
+  c.tls_key = o->tls_key;
+  c.agent_token_file = o->agent_token_file;
+  c.open = o->open;
+  c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
+  c.on_event = o->quiet ? NULL : on_event;
+  c.user = run->out;
+  return beam_relay_start(&c, &run->relay, e);
+}
+
+/* The relay's own refusal to start open to the world is a wrong command line, and a low port is one that cannot be listened on. */
+static int start_failed(struct output *out, const struct beam_error *e) {
+  int code = report(out, e);
+  if (e->code == BEAM_ERR_DENIED)
+    return CLI_USAGE;
+  return e->code == BEAM_ERR_UNREACHABLE || (e->code == BEAM_ERR_PERMISSION && strstr(e->what, "listen"))
+             ? CLI_LISTEN
+             : code;
+}
+
+int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct running run = {.out = out};
+  struct control *control = NULL;
+  char data[PATH_SIZE];
+  int code;
+  if (o->n_args || !o->domain) {
+    fail(&e, BEAM_ERR_INVALID, "beam relay --domain DOMAIN", "%s",
+         o->n_args ? "beam relay takes only flags" : "beam relay needs --domain");
+    return report(out, &e);
+  }
+  log_setup(o, out);
+  if (path_data(o, env, o->data ? NULL : "relay", data, &e) != 0)
+    return report(out, &e);
+  if (beam_loop_new(&run.loop) != 0) {
+    fail(&e, BEAM_ERR_SYSTEM, "raise the limit of open files", "cannot make an event loop");
+    return report(out, &e);
+  }
+  out_hold(out);
+  if (start(o, data, &run, &e) != 0) {
+    code = start_failed(out, &e);
+    goto done;
+  }
+  /* Without a control socket the relay still runs: a read-only system has no place for one. */
+  struct control_ops ops = {status, stop, &run};
+  if (control_open(env, &ops, &control, &e) != 0)
+    err_line(out, "beam: no control socket, so beam status and beam stop cannot reach this relay: %s",
+             e.what);
+  announce(&run);
+  out_release(out);
+  stop_bind(env->stop, run.loop);
+  code = beam_loop_run(run.loop) == 0 ? CLI_OK : CLI_FAILED;
+  stop_bind(env->stop, NULL);
+  if (!out->json)
+    out_line(out, "Relay stopped.");
+done:
+  control_quiet(control);
+  beam_relay_stop(run.relay);
+  control_close(control);
+  beam_loop_free(run.loop);
+  return code;
+}

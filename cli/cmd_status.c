@@ -1,0 +1,165 @@
+/* cmd_status.c: `beam status` and `beam stop`: what runs on this machine, and its end. */
+#include "commands.h"
+#include "control_socket.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- status ------------------------------------------------------------------------------------------------------- */
+
+static const char *field(const char *status, const char *key, char room[512], const char *otherwise) {
+  return json_get(status, key, room, 512) && room[0] ? room : otherwise;
+}
+
+static void show(void *user, const char *path, const char *status) {
+  (void)path;
+  struct output *out = user;
+  char kind[512], pid[512], name[512], state[512], target[512], requests[512], what[512];
+  if (out->json) {
+    out_line(out, "%s", status);
+    return;
+  }
+  bool relay = strcmp(field(status, "kind", kind, ""), "relay") == 0;
+  out_line(out, "%-8s %-7s %-13s %-44s %-28s %s", relay ? "relay" : "tunnel", field(status, "pid", pid, "?"),
+           field(status, "state", state, "?"), field(status, relay ? "domain" : "url", name, "-"),
+           field(status, relay ? "https" : "target", target, "-"), field(status, "requests", requests, "0"));
+  if (field(status, "why", what, NULL))
+    out_line(out, "         %s", what);
+}
+
+static void show_first(void *user, const char *path, const char *status) {
+  struct output *out = user;
+  (void)path;
+  (void)status;
+  if (!out->json)
+    out_line(out, "%-8s %-7s %-13s %-44s %-28s %s", "KIND", "PID", "STATE", "URL OR DOMAIN",
+             "LOCAL SERVICE OR ADDRESS", "REQUESTS");
+}
+
+/* The heading stands only above something. */
+struct table {
+  struct output *out;
+  bool begun;
+};
+
+static void row(void *user, const char *path, const char *status) {
+  struct table *t = user;
+  if (!t->begun)
+    show_first(t->out, path, status);
+  t->begun = true;
+  show(t->out, path, status);
+}
+
+int cmd_status(struct options *o, const struct cli_env *env, struct output *out) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct table t = {out, false};
+  if (o->n_args) {
+    fail(&e, BEAM_ERR_INVALID, "beam status", "beam status takes no arguments");
+    return report(out, &e);
+  }
+  int n = control_each(env, row, &t, &e);
+  if (n < 0)
+    return report(out, &e);
+  if (n == 0 && !out->json)
+    out_line(out, "Nothing runs.");
+  return CLI_OK;
+}
+
+/* ---- stop --------------------------------------------------------------------------------------------------------- */
+
+struct chosen {
+  const struct options *o;
+  bool found[ARGS_MAX];
+  char **paths, **labels;
+  size_t n;
+  bool broken;
+};
+
+/* "shop" and "shop.tunnel.test" both name that tunnel. */
+static bool names(const char *wanted, const char *name) {
+  size_t n = strlen(wanted);
+  return strcmp(wanted, name) == 0 ||
+         (strncmp(wanted, name, n) == 0 && name[n] == '.' && !strchr(wanted, '.'));
+}
+
+static void keep(struct chosen *c, const char *path, const char *label) {
+  char **paths = realloc(c->paths, (c->n + 1) * sizeof *paths);
+  if (paths)
+    c->paths = paths;
+  char **labels = paths ? realloc(c->labels, (c->n + 1) * sizeof *labels) : NULL;
+  if (labels)
+    c->labels = labels;
+  char *a = strdup(path), *b = strdup(label);
+  if (!paths || !labels || !a || !b) {
+    free(a);
+    free(b);
+    c->broken = true;
+    return;
+  }
+  c->paths[c->n] = a;
+  c->labels[c->n++] = b;
+}
+
+static void choose(void *user, const char *path, const char *status) {
+  struct chosen *c = user;
+  char kind[512], room[512];
+  bool relay = strcmp(field(status, "kind", kind, ""), "relay") == 0;
+  const char *name = field(status, relay ? "domain" : "name", room, "");
+  bool wanted = c->o->n_args == 0 && !relay;
+  for (unsigned i = 0; i < c->o->n_args; i++) {
+    if (relay ? strcmp(c->o->args[i], name) == 0 : names(c->o->args[i], name))
+      wanted = c->found[i] = true;
+  }
+  if (wanted)
+    keep(c, path, name[0] ? name : "(connecting)");
+}
+
+static int end(const struct chosen *c, struct output *out) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  int status = CLI_OK;
+  for (size_t i = 0; i < c->n; i++) {
+    if (control_stop(c->paths[i], &e) != 0) {
+      status = report(out, &e);
+    } else if (out->json) {
+      struct json j;
+      json_open(&j);
+      json_text(&j, "event", "stopped");
+      json_text(&j, "name", c->labels[i]);
+      out_json(out, &j);
+    } else {
+      out_line(out, "Stopped %s", c->labels[i]);
+    }
+  }
+  return status;
+}
+
+int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct chosen c = {.o = o};
+  int status, n = control_each(env, choose, &c, &e);
+  if (n < 0) {
+    status = report(out, &e);
+  } else if (c.broken) {
+    fail(&e, BEAM_ERR_NOMEM, NULL, "out of memory");
+    status = report(out, &e);
+  } else {
+    status = end(&c, out);
+    for (unsigned i = 0; i < o->n_args; i++) {
+      if (c.found[i])
+        continue;
+      fail(&e, BEAM_ERR_NOT_FOUND, "beam status shows what runs",
+           "nothing here runs under the name \"%.100s\"", o->args[i]);
+      status = report(out, &e);
+    }
+    if (o->n_args == 0 && c.n == 0 && !out->json)
+      out_line(out, "Nothing runs.");
+  }
+  for (size_t i = 0; i < c.n; i++) {
+    free(c.paths[i]);
+    free(c.labels[i]);
+  }
+  free(c.paths);
+  free(c.labels);
+  return status;
+}

@@ -1,0 +1,71 @@
+/* options.h: what the user asked for: one struct filled from the configuration file, the environment and the flags, in this order. */
+#ifndef CLI_OPTIONS_H
+#define CLI_OPTIONS_H
+
+#include "cli.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+enum command {
+  CMD_HTTP = 1,
+  CMD_RELAY = 2,
+  CMD_CONFIG = 4,
+  CMD_STATUS = 8,
+  CMD_STOP = 16,
+  CMD_HELP = 32,
+  CMD_ALL = 63
+};
+
+enum { ARGS_MAX = 8 };
+
+struct options {
+  enum command command;
+  const char *command_name; /* as typed: "start" is CMD_HTTP */
+  const char *args[ARGS_MAX];
+  unsigned n_args;
+
+  /* tunnel */
+  unsigned port;
+  const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework;
+  bool takeover, https, local;
+  /* tunnel's embedded relay, and relay */
+  const char *listen, *listen_plain, *plain;
+  unsigned workers;
+  /* relay */
+  const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors;
+  bool open;
+  /* all */
+  const char *data, *config, *log_level;
+  bool json, quiet, verbose, help, version;
+
+  unsigned long long typed; /* bit i: flag i of the table stood on the command line; see options_typed() */
+  struct kept *kept;        /* strings that came from files or were joined */
+};
+
+struct config_file;
+
+/* Fill `o` from the command line, the environment and the file (which --config or the environment may name). `o` is to be freed also after a failure.
+ * INVALID: the usage is wrong; NOT_FOUND, PERMISSION, SYSTEM, NOMEM from reading the file. */
+int options_parse(struct options *o, const struct cli_env *env, struct beam_error *e);
+void options_free(struct options *o);
+/* A copy that lives as long as `o`; NULL: out of memory. */
+const char *options_keep(struct options *o, const char *text, size_t n);
+
+/* Did the user type this flag, rather than set it once and forget it? */
+bool options_typed(const struct options *o, const char *name);
+
+/* The environment's value; empty ones count as absent. */
+const char *env_get(const struct cli_env *env, const char *name);
+
+/* For `beam config`: may this key stand in the file, and is the value one of its? INVALID with text. */
+int options_check_key(const char *key, struct beam_error *e);
+int options_check(const char *key, const char *value, struct beam_error *e);
+
+/* The help text; `topic` NULL: of the program. INVALID: no such command. The caller frees *out. */
+int options_help(const char *topic, char **out, struct beam_error *e);
+
+/* Fill an error: the command's own, in the library's manner. Returns code; hint NULL: the library's hint for it. */
+int fail(struct beam_error *e, int code, const char *hint, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+
+#endif

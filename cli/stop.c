@@ -1,0 +1,59 @@
+/* stop.c: see stop.h. The request may come before there is a loop, and from another thread than the loop's. */
+#include "stop.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct cli_stop {
+  pthread_mutex_t lock;
+  beam_loop *loop;
+  bool requested;
+};
+
+struct cli_stop *cli_stop_new(void) {
+  struct cli_stop *stop = calloc(1, sizeof *stop);
+  if (stop && pthread_mutex_init(&stop->lock, NULL) != 0) {
+    free(stop);
+    return NULL;
+  }
+  return stop;
+}
+
+void cli_stop_free(struct cli_stop *stop) {
+  if (!stop)
+    return;
+  pthread_mutex_destroy(&stop->lock);
+  free(stop);
+}
+
+/* beam_loop_stop() counts only while the loop runs, a post waits for it: hence the post. */
+static void stop_on_loop(void *arg) {
+  beam_loop_stop(arg);
+}
+
+void cli_stop_request(struct cli_stop *stop) {
+  pthread_mutex_lock(&stop->lock);
+  stop->requested = true;
+  if (stop->loop && beam_loop_post(stop->loop, stop_on_loop, stop->loop) != 0)
+    beam_loop_stop(stop->loop);
+  pthread_mutex_unlock(&stop->lock);
+}
+
+void stop_bind(struct cli_stop *stop, beam_loop *loop) {
+  if (!stop)
+    return;
+  pthread_mutex_lock(&stop->lock);
+  stop->loop = loop;
+  if (loop && stop->requested && beam_loop_post(loop, stop_on_loop, loop) != 0)
+    beam_loop_stop(loop);
+  pthread_mutex_unlock(&stop->lock);
+}
+
+bool stop_requested(struct cli_stop *stop) {
+  if (!stop)
+    return false;
+  pthread_mutex_lock(&stop->lock);
+  bool requested = stop->requested;
+  pthread_mutex_unlock(&stop->lock);
+  return requested;
+}

@@ -1,0 +1,97 @@
+/* table.c: the flags and commands of this version. */
+#include "table.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#define AT(field) offsetof(struct options, field)
+#define RUNS (CMD_HTTP | CMD_RELAY)
+
+const struct opt opt_table[] = {
+    /* clang-format off */
+    {"port", NULL, 'p', OPT_PORT, CMD_HTTP, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
+    {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
+    {"relay", NULL, 0, OPT_TEXT, CMD_HTTP, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through; none: an embedded one that only this machine can reach"},
+    {"relay-ca", NULL, 0, OPT_TEXT, CMD_HTTP, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
+    {"token", NULL, 0, OPT_TEXT, CMD_HTTP, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
+    {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
+    {"local-host", NULL, 0, OPT_TEXT, CMD_HTTP, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
+    {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
+    {"takeover", NULL, 0, OPT_FLAG, CMD_HTTP, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
+    {"https", NULL, 0, OPT_FLAG, CMD_HTTP, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
+    {"local", NULL, 0, OPT_FLAG, CMD_HTTP, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},
+    {"domain", NULL, 0, OPT_TEXT, CMD_RELAY, AT(domain), "DOMAIN", NULL, false, "BEAM_DOMAIN", "tunnels are NAME.DOMAIN"},
+    {"listen", NULL, 0, OPT_LIST, RUNS, AT(listen), "ADDR:PORT", NULL, false, "BEAM_LISTEN", "TLS address, repeatable; port 0: any free one (127.0.0.1:8443)"},
+    {"listen-plain", NULL, 0, OPT_LIST, RUNS, AT(listen_plain), "ADDR:PORT", NULL, false, "BEAM_LISTEN_PLAIN", "plain http address, repeatable (relay: none)"},
+    {"plain", NULL, 0, OPT_CHOICE, RUNS, AT(plain), "serve|redirect", "serve,redirect", false, "BEAM_PLAIN", "what plain http does (embedded: serve, relay: redirect)"},
+    {"control-host", NULL, 0, OPT_TEXT, CMD_RELAY, AT(control_host), "HOST", NULL, false, "BEAM_CONTROL_HOST", "host of the relay's own pages, outside DOMAIN"},
+    {"tls-cert", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_cert), "FILE", NULL, false, "BEAM_TLS_CERT", "certificate chain of your own, covering *.DOMAIN"},
+    {"tls-key", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_key), "FILE", NULL, false, "BEAM_TLS_KEY", "its private key"},
+    {"agent-token-file", NULL, 0, OPT_TEXT, CMD_RELAY, AT(agent_token_file), "FILE", NULL, false, "BEAM_AGENT_TOKEN_FILE", "agents must show one of these tokens (one a line)"},
+    {"open", NULL, 0, OPT_FLAG, CMD_RELAY, AT(open), NULL, NULL, false, "BEAM_OPEN", "anyone may open tunnels, also beyond this machine"},
+    {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, false, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
+    {"give-descriptors", NULL, 0, OPT_CHOICE, CMD_RELAY, AT(give_descriptors), "on|off", "on,off", false, "BEAM_GIVE_DESCRIPTORS", "hand fresh visitors to the worker that has their tunnel (on)"},
+    {"data", NULL, 0, OPT_TEXT, RUNS, AT(data), "DIR", NULL, true, "BEAM_DATA_DIR", "keys and names are kept here (~/.local/share/beam)"},
+    {"config", NULL, 0, OPT_TEXT, CMD_ALL, AT(config), "FILE", NULL, false, "BEAM_CONFIG", "configuration file (~/.config/beam/beam.yml)"},
+    {"json", NULL, 0, OPT_FLAG, CMD_ALL, AT(json), NULL, NULL, false, "BEAM_JSON", "one JSON object a line, for programs"},
+    {"quiet", NULL, 'q', OPT_FLAG, RUNS, AT(quiet), NULL, NULL, true, "BEAM_QUIET", "no line per request"},
+    {"verbose", NULL, 'v', OPT_FLAG, RUNS, AT(verbose), NULL, NULL, false, "BEAM_VERBOSE", "everything in the log (--log-level debug)"},
+    {"log-level", NULL, 0, OPT_CHOICE, RUNS, AT(log_level), "LEVEL", "error,warn,info,debug", true, "BEAM_LOG_LEVEL", "error, warn, info or debug, on standard error (error)"},
+    {"help", NULL, 'h', OPT_FLAG, CMD_ALL, AT(help), NULL, NULL, false, NULL, "this help"},
+    {"version", NULL, 'V', OPT_FLAG, CMD_ALL, AT(version), NULL, NULL, false, NULL, "version and features"},
+    /* clang-format on */
+};
+const size_t opt_count = sizeof opt_table / sizeof *opt_table;
+_Static_assert(sizeof opt_table / sizeof *opt_table <= 64, "options.typed has a bit for each");
+
+const struct cmd cmd_table[] = {
+    {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT", "put a local web service on an HTTPS name", false},
+    {"start", CMD_HTTP, "beam start --port PORT", "the same", true},
+    {"relay", CMD_RELAY, "beam relay --domain DOMAIN", "run a relay that owns the names under DOMAIN", false},
+    {"config", CMD_CONFIG, "beam config [list|path|get KEY|set KEY VALUE|unset KEY]",
+     "show or change the configuration file", false},
+    {"status", CMD_STATUS, "beam status", "show what runs on this machine", false},
+    {"stop", CMD_STOP, "beam stop [NAME...]", "end all tunnels, or those named; a relay by its domain",
+     false},
+    {"help", CMD_HELP, "beam help [COMMAND]", "what a command takes", false},
+};
+const size_t cmd_count = sizeof cmd_table / sizeof *cmd_table;
+
+const struct opt *opt_find(const char *name, size_t n) {
+  for (size_t i = 0; i < opt_count; i++) {
+    const struct opt *o = &opt_table[i];
+    if (strlen(o->name) == n && strncmp(o->name, name, n) == 0)
+      return o;
+    if (o->also && strlen(o->also) == n && strncmp(o->also, name, n) == 0)
+      return o;
+  }
+  return NULL;
+}
+
+const struct cmd *cmd_find(const char *name) {
+  for (size_t i = 0; i < cmd_count; i++)
+    if (strcmp(cmd_table[i].name, name) == 0)
+      return &cmd_table[i];
+  return NULL;
+}
+
+const char *cmd_later(const char *name) {
+  static const char *const later[][2] = {
+      {"tcp", "public TCP ports"},
+      {"udp", "UDP tunnels"},
+      {"tls", "TLS passthrough"},
+      {"logs", "a log kept for later reading"},
+      {"login", "accounts"},
+      {"domains", "custom domains"},
+      {"reserve", "reserved domains"},
+      {"certs", "certificates by command"},
+      {"connect", "direct connections"},
+      {"doctor", "self-diagnosis"},
+      {"completion", "shell completion"},
+      {"cleanup", "removing kept names"},
+  };
+  for (size_t i = 0; i < sizeof later / sizeof *later; i++)
+    if (strcmp(later[i][0], name) == 0)
+      return later[i][1];
+  return NULL;
+}

@@ -1,0 +1,187 @@
+/* tunnel_output.c: see tunnel_output.h. */
+#include "tunnel_output.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+const char *state_text(enum beam_tunnel_state state) {
+  static const char *const names[] = {"connecting", "active", "reconnecting", "closed"};
+  return (unsigned)state < 4 ? names[state] : "unknown";
+}
+
+void tunnel_output_init(struct tunnel_output *t, struct output *out, const char *host, unsigned port) {
+  *t = (struct tunnel_output){.out = out, .port = port};
+  const char *name = host[0] ? host : "localhost";
+  bool six = strchr(name, ':') != NULL;
+  snprintf(t->target, sizeof t->target, "http://%s%s%s:%u", six ? "[" : "", name, six ? "]" : "", port);
+}
+
+void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay) {
+  struct json j;
+  t->embedded = true;
+  snprintf(t->ca, sizeof t->ca, "%s", relay->ca_file ? relay->ca_file : "");
+  if (!t->out->json)
+    return;
+  json_open(&j);
+  json_text(&j, "event", "relay");
+  json_text(&j, "domain", relay->domain);
+  json_text(&j, "https", relay->https);
+  json_text(&j, "http", relay->http);
+  json_text(&j, "ca", relay->ca_file);
+  json_text(&j, "ca_fingerprint", relay->ca_fingerprint);
+  json_whole(&j, "workers", relay->workers);
+  json_flag(&j, "embedded", true);
+  json_whole(&j, "pid", (uint64_t)getpid());
+  out_json(t->out, &j);
+}
+
+/* ---- the banner --------------------------------------------------------------------------------------------------- */
+
+static void banner_json(struct tunnel_output *t, const struct beam_tunnel_info *info) {
+  struct json j;
+  json_open(&j);
+  json_text(&j, "event", "tunnel");
+  json_text(&j, "name", info->name);
+  json_text(&j, "url", info->url);
+  json_text(&j, "plain_url", info->plain_url);
+  json_text(&j, "dashboard", info->dashboard);
+  json_text(&j, "target", t->target);
+  json_text(&j, "relay", info->relay);
+  json_text(&j, "relay_id", info->relay_id);
+  json_text(&j, "transport", info->transport);
+  json_whole(&j, "pid", (uint64_t)getpid());
+  out_json(t->out, &j);
+}
+
+static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info) {
+  struct output *o = t->out;
+  const char *bold = PAINT(o, "1"), *dim = PAINT(o, "2"), *off = PAINT(o, "0"),
+             *indent = o->emoji ? "   " : "";
+  if (o->json) {
+    banner_json(t, info);
+    return;
+  }
+  out_line(o, "%sTunnel active: %s%s%s", o->emoji ? "🔗 " : "", bold, info->name, off);
+  if (info->dashboard) {
+    out_line(o, "%sDashboard: %s", o->emoji ? "🌍 " : "", info->dashboard);
+    out_line(o, "%sAnalytics: %s/stats", o->emoji ? "📊 " : "", info->dashboard);
+  }
+  out_line(o, "%sCertificate: Automatic HTTPS enabled", o->emoji ? "🔒 " : "");
+  if (info->plain_url)
+    out_line(o, "%s%sAlso on plain http: %s%s", indent, dim, info->plain_url, off);
+  if (t->embedded) {
+    out_line(o, "%s%sBrowsers and curl trust it once they know the CA in %s%s", indent, dim, t->ca, off);
+    out_line(
+        o,
+        "%s%sOnly this machine can reach it. To share: beam %u --relay HOST, or run your own: beam relay%s",
+        indent, dim, t->port, off);
+  }
+}
+
+/* ---- states ------------------------------------------------------------------------------------------------------- */
+
+static void state_json(struct tunnel_output *t, const struct beam_tunnel_info *info,
+                       const struct beam_error *error) {
+  struct json j;
+  json_open(&j);
+  json_text(&j, "event", "state");
+  json_text(&j, "state", state_text(info->state));
+  json_text(&j, "name", info->name);
+  json_whole(&j, "reconnects", info->reconnects);
+  if (error) {
+    json_text(&j, "code", beam_err_code(error->code));
+    json_text(&j, "what", error->what);
+    json_text(&j, "hint", error->hint);
+  }
+  out_json(t->out, &j);
+}
+
+/* Trying again is news only when the reason is new. */
+static void trying(struct tunnel_output *t, const struct beam_tunnel_info *info,
+                   const struct beam_error *error) {
+  const char *why = error && error->what[0] ? error->what : error ? beam_strerror(error->code) : NULL;
+  bool lost = t->is_active;
+  t->is_active = false;
+  if (!why && !lost)
+    return;
+  if (!lost && why && strncmp(t->last, why, sizeof t->last - 1) == 0)
+    return;
+  snprintf(t->last, sizeof t->last, "%s", why ? why : "");
+  if (t->out->json) {
+    state_json(t, info, error);
+    return;
+  }
+  const char *yellow = PAINT(t->out, "33"), *off = PAINT(t->out, "0");
+  if (t->was_active)
+    out_line(t->out, "%sReconnecting%s: %s; the name stays", yellow, off, why ? why : "the link is lost");
+  else
+    out_line(t->out, "%sConnecting to %s%s: %s; trying again", yellow,
+             info->relay ? info->relay : "the relay", off, why);
+}
+
+void say_state(struct tunnel_output *t, const struct beam_tunnel_info *info, const struct beam_error *error) {
+  if (info->state != BEAM_TUNNEL_ACTIVE) {
+    trying(t, info, error);
+    return;
+  }
+  bool again = t->was_active && info->name && strcmp(t->shown, info->name) == 0;
+  t->was_active = t->is_active = true;
+  t->last[0] = 0;
+  if (!again) {
+    snprintf(t->shown, sizeof t->shown, "%s", info->name ? info->name : "");
+    banner(t, info);
+  } else if (t->out->json) {
+    state_json(t, info, NULL);
+  } else {
+    out_line(t->out, "%sBack%s under the same name: %s", PAINT(t->out, "32"), PAINT(t->out, "0"), info->name);
+  }
+}
+
+/* ---- requests ----------------------------------------------------------------------------------------------------- */
+
+static void request_json(struct tunnel_output *t, const struct beam_request *r) {
+  struct json j;
+  json_open(&j);
+  json_text(&j, "event", "request");
+  json_text(&j, "method", r->method);
+  json_text(&j, "path", r->path);
+  json_text(&j, "host", r->host);
+  json_whole(&j, "status", r->status);
+  json_decimal(&j, "ms", r->ms);
+  json_decimal(&j, "ttfb_ms", r->ttfb_ms);
+  json_whole(&j, "bytes_in", r->bytes_in);
+  json_whole(&j, "bytes_out", r->bytes_out);
+  json_text(&j, "error", r->error);
+  out_json(t->out, &j);
+}
+
+void say_request(struct tunnel_output *t, const struct beam_request *r) {
+  char method[24], path[164];
+  struct output *o = t->out;
+  if (o->json) {
+    request_json(t, r);
+    return;
+  }
+  const char *off = PAINT(o, "0");
+  const char *paint = r->status == 0 || r->status >= 500 ? PAINT(o, "31")
+                      : r->status >= 400                 ? PAINT(o, "33")
+                                                         : PAINT(o, "32");
+  char status[16];
+  if (r->status)
+    snprintf(status, sizeof status, "%u", r->status);
+  else
+    snprintf(status, sizeof status, "---");
+  out_line(o, "%s %s %s%s%s %.0f ms%s%s", printable(method, sizeof method, r->method, 16),
+           printable(path, sizeof path, r->path, 140), paint, status, off, r->ms, r->error ? " " : "",
+           r->error ? r->error : "");
+}
+
+void say_end(struct tunnel_output *t) {
+  if (t->out->json)
+    return;
+  if (t->shown[0])
+    out_line(t->out, "Tunnel closed: %s", t->shown);
+  else
+    out_line(t->out, "Ended before the tunnel was open.");
+}

@@ -73,7 +73,8 @@ long h1_head_length(const char *p, size_t n, size_t *scanned) {
   size_t end = h1_section_end(p, n, from > skip ? from : skip);
   if (end > LIMIT_HEAD_BYTES || (!end && n >= LIMIT_HEAD_BYTES))
     return BEAM_ERR_TOO_LARGE;
-  *scanned = n;
+  if (!end) /* else a second look finds it again */
+    *scanned = n;
   return (long)end;
 }
 

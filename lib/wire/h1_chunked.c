@@ -104,9 +104,10 @@ static enum h1_chunk_what trailers(struct h1_chunked *c, const char *p, size_t n
   size_t end = h1_section_end(p, n, c->scanned);
   if (end > LIMIT_HEAD_BYTES || (!end && n >= LIMIT_HEAD_BYTES))
     return bad(c);
-  c->scanned = n;
-  if (!end)
+  if (!end) {
+    c->scanned = n;
     return H1_CHUNK_MORE;
+  }
   if (end < 4 || p[end - 2] != '\r') /* "\n" alone, as the first line or the last */
     return bad(c);
   *data = end - 2;

@@ -170,8 +170,8 @@ static void trailers_carry_fields_alone(void **state) {
   free(p);
 }
 
-#define LIT(s)   (s), sizeof(s) - 1
-#define REQUEST  "\0\0\3GET\0\5https\0\6a.test\0\1/"
+#define LIT(s) (s), sizeof(s) - 1
+#define REQUEST "\0\0\3GET\0\5https\0\6a.test\0\1/"
 #define RESPONSE "\1\0\310\0\2OK"
 
 static void refuses_heads(void **state) {

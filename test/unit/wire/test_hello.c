@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/limits.h"
+#include "base/str.h"
 #include "wire/hello.h"
 
 /* --- writing ClientHellos --- */
@@ -134,18 +135,37 @@ static void reads_at_every_split(void **state) {
   }
 }
 
+/* The ClientHello of RFC 8448 section 3. */
+static void reads_the_published_trace(void **state) {
+  (void)state;
+  static const char hex[] =
+      "010000c00303cb34ecb1e78163ba1c38c6dacb196a6dffa21a8d9912ec18a2ef6283024dece7000006130113"
+      "031302010000910000000b0009000006736572766572ff01000100000a00140012001d001700180019010001"
+      "0101020103010400230000003300260024001d002099381de560e4bd43d23d8e435a7dbafeb3c06e51c13cae"
+      "4d5413691e529aaf2c002b0003020304000d0020001e04030503060302030804080508060401050106010201"
+      "0402050206020202002d00020101001c00024001";
+  uint8_t wire[5 + sizeof hex / 2] = {22, 3, 1, 0, sizeof hex / 2};
+  assert_true(hex_decode(wire + 5, sizeof hex / 2, SPAN(hex)));
+  struct sniff s;
+  assert_int_equal(sniff_exact(wire, sizeof wire, &s), SNIFF_TLS);
+  assert_string_equal(s.sni, "server");
+  assert_int_equal(s.alpn, 0);
+  assert_true(s.tls13);
+}
+
 /* Wrong lengths anywhere inside must never be read past, nor cut short to something else that is believed whole. */
 static void survives_every_wrong_byte(void **state) {
   (void)state;
   static struct bytes ext, message, wire;
+  static const uint8_t values[] = {0, 1, 2, 3, 5, 16, 22, 32, 43, 64, 65, 127, 128, 254, 255};
   usual(&ext);
   make_hello(&message, &ext, 32);
   wrap(&wire, &message, 16384);
   for (size_t i = 0; i < wire.n; i++)
-    for (unsigned v = 0; v < 256; v += (v == 1 || v == 250) ? 1 : v < 250 && v > 1 ? 31 : 1) {
+    for (size_t k = 0; k < sizeof values; k++) {
       uint8_t old = wire.p[i];
       struct sniff s;
-      wire.p[i] = (uint8_t)v;
+      wire.p[i] = values[k];
       enum sniff_what what = sniff_exact(wire.p, wire.n, &s);
       if (what == SNIFF_TLS)
         assert_true(strlen(s.sni) < 254 &&
@@ -361,11 +381,9 @@ static void tells_protocols_apart(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(reads_at_every_split),
-      cmocka_unit_test(survives_every_wrong_byte),
-      cmocka_unit_test(reads_names_and_protocols),
-      cmocka_unit_test(refuses_malformed_hellos),
-      cmocka_unit_test(limits_hellos),
+      cmocka_unit_test(reads_at_every_split),      cmocka_unit_test(reads_the_published_trace),
+      cmocka_unit_test(survives_every_wrong_byte), cmocka_unit_test(reads_names_and_protocols),
+      cmocka_unit_test(refuses_malformed_hellos),  cmocka_unit_test(limits_hellos),
       cmocka_unit_test(tells_protocols_apart),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

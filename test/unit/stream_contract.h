@@ -198,8 +198,8 @@ static size_t contract_fill(struct contract *c, struct contract_end *e, size_t *
   for (int idle = 0; idle < 8;) {
     if (contract_put(e, at, 64 * 1024, salt))
       idle = 0;
-    else
-      idle++, contract_pause(c);
+    else if (++idle < 8)
+      contract_pause(c);
     if (*at - start > limit)
       fail_msg("%s: took %zu bytes nobody reads", c->kind->name, *at - start);
   }
@@ -240,7 +240,8 @@ static void a_reader_that_stops_stops_the_writer(void **state) {
   assert_int_equal(CALL(stream_room(c.a.s)), 0);
   c.a.writable = 0;
   contract_settle(&c);
-  assert_int_equal(c.a.writable, 0); /* nothing was taken, so there is no news */
+  if (c.kind->holds) /* a kernel may find room by itself */
+    assert_int_equal(c.a.writable, 0);
   assert_true(stream_waiting(c.b.s) <= held);
   /* the other direction does not care */
   size_t sent_back = 0, got_back = 0;

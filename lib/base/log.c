@@ -23,10 +23,11 @@ void log_write(enum beam_log_level level, const char *room, const char *fmt, ...
   if (!sink)
     return;
   char line[1024];
-  int n = snprintf(line, sizeof line, "%s: ", room);
+  int said = snprintf(line, sizeof line, "%s: ", room);
+  size_t n = said < 0 ? 0 : (size_t)said < sizeof line ? (size_t)said : sizeof line - 1;
   va_list ap;
   va_start(ap, fmt);
-  vsnprintf(line + n, sizeof line - (size_t)n, fmt, ap);
+  vsnprintf(line + n, sizeof line - n, fmt, ap);
   va_end(ap);
   for (char *c = line; *c; c++) /* one event is one line, whatever a stranger put into a name */
     if ((unsigned char)*c < 0x20 || *c == 0x7f)

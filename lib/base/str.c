@@ -3,13 +3,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-struct span span_of(const char *z) { return (struct span){z ? z : "", z ? strlen(z) : 0}; }
+struct span span_of(const char *z) {
+  return (struct span){z ? z : "", z ? strlen(z) : 0};
+}
 
-bool span_eq(struct span a, struct span b) { return a.n == b.n && (!a.n || !memcmp(a.p, b.p, a.n)); }
+bool span_eq(struct span a, struct span b) {
+  return a.n == b.n && (!a.n || !memcmp(a.p, b.p, a.n));
+}
 
-bool span_ieq(struct span a, struct span b) { return a.n == b.n && (!a.n || !strncasecmp(a.p, b.p, a.n)); }
+static char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* Not strncasecmp: that one ends at a NUL and asks the locale. */
+bool span_ieq(struct span a, struct span b) {
+  if (a.n != b.n)
+    return false;
+  for (size_t i = 0; i < a.n; i++)
+    if (a.p[i] != b.p[i] && lower(a.p[i]) != lower(b.p[i]))
+      return false;
+  return true;
+}
 
 char *span_dup(struct span s) {
   char *d = malloc(s.n + 1);
@@ -21,9 +36,13 @@ char *span_dup(struct span s) {
   return d;
 }
 
-char *str_dup(const char *s) { return s ? span_dup(span_of(s)) : NULL; }
+char *str_dup(const char *s) {
+  return s ? span_dup(span_of(s)) : NULL;
+}
 
-bool str_copy(char *dst, size_t cap, const char *src) { return str_fmt(dst, cap, "%s", src ? src : ""); }
+bool str_copy(char *dst, size_t cap, const char *src) {
+  return str_fmt(dst, cap, "%s", src ? src : "");
+}
 
 bool str_fmt(char *dst, size_t cap, const char *fmt, ...) {
   va_list ap;

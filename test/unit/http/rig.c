@@ -46,8 +46,12 @@ void peer_put(struct peer *p, const void *data, size_t n) {
   assert_int_equal(stream_write(p->s, data, n), n);
 }
 
-void peer_say(struct peer *p, const char *text) { peer_put(p, text, strlen(text)); }
-void peer_finish(struct peer *p) { stream_finish(p->s); }
+void peer_say(struct peer *p, const char *text) {
+  peer_put(p, text, strlen(text));
+}
+void peer_finish(struct peer *p) {
+  stream_finish(p->s);
+}
 
 void peer_reset(struct peer *p) {
   stream_close(p->s, BEAM_ERR_RESET);
@@ -55,19 +59,12 @@ void peer_reset(struct peer *p) {
 }
 
 const char *peer_text(struct peer *p) {
-  if (!p->got)
-    return "";
-  evbuffer_add(p->got, "", 1);
-  const char *text = (const char *)evbuffer_pullup(p->got, -1);
-  struct evbuffer_ptr last;
-  (void)last;
   static char copy[1 << 16];
-  size_t n = evbuffer_get_length(p->got) - 1;
+  size_t n = peer_length(p);
   assert_true(n < sizeof copy);
-  memcpy(copy, text, n);
+  if (n)
+    evbuffer_copyout(p->got, copy, n);
   copy[n] = 0;
-  evbuffer_drain(p->got, n + 1);
-  evbuffer_add(p->got, copy, n);
   return copy;
 }
 
@@ -78,7 +75,9 @@ const char *peer_since(struct peer *p) {
   return text;
 }
 
-size_t peer_length(struct peer *p) { return p->got ? evbuffer_get_length(p->got) : 0; }
+size_t peer_length(struct peer *p) {
+  return p->got ? evbuffer_get_length(p->got) : 0;
+}
 
 void peer_free(struct peer *p) {
   stream_close(p->s, BEAM_ERR_RESET);
@@ -113,8 +112,8 @@ static void dial_done(void *arg) {
   cb(user, s, err);
 }
 
-static int fake_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
-                     void *user, struct dial **out) {
+static int fake_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
+                     dial_cb cb, void *user, struct dial **out) {
   struct rig *r = (struct rig *)n;
   struct dial *d = calloc(1, sizeof *d);
   assert_string_equal(host, "localhost");
@@ -187,7 +186,9 @@ static void to_agent(void *user, struct http_end *front, struct http_head *h, bo
   http_head_free(&head);
 }
 
-static void gone(void *user) { ((struct rig *)user)->gone++; }
+static void gone(void *user) {
+  ((struct rig *)user)->gone++;
+}
 
 static void front_closed(void *user, struct h1_front *f) {
   struct rig *r = user;
@@ -206,7 +207,8 @@ struct rig *rig_new(enum rig_way way) {
   assert_int_equal(loop_new_virtual(&r->loop), 0);
   struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000};
   assert_int_equal(h1_pool_new(&pool, &r->pool), 0);
-  r->relay = (struct http_handler){.request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};
+  r->relay = (struct http_handler){
+      .request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};
   r->agent = (struct http_handler){.request = to_service, .gone = gone, .user = r};
   struct h1_front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
   assert_int_equal(peer_pair(r->loop, &r->visitor, &s), 0);
@@ -228,5 +230,9 @@ void rig_free(struct rig *r) {
   free(r);
 }
 
-void rig_run(struct rig *r) { loop_run_for(r->loop, 0); }
-void rig_wait(struct rig *r, uint64_t ms) { loop_run_for(r->loop, ms); }
+void rig_run(struct rig *r) {
+  loop_run_for(r->loop, 0);
+}
+void rig_wait(struct rig *r, uint64_t ms) {
+  loop_run_for(r->loop, ms);
+}

@@ -32,7 +32,7 @@ int peer_pair(struct loop *l, struct peer *p, struct stream **other);
 void peer_own(struct peer *p, struct stream *s);
 void peer_say(struct peer *p, const char *text); /* all of it must fit */
 void peer_put(struct peer *p, const void *data, size_t n);
-void peer_read(struct peer *p);                  /* a slow one reads what waits */
+void peer_read(struct peer *p); /* a slow one reads what waits */
 void peer_finish(struct peer *p);
 void peer_reset(struct peer *p);
 const char *peer_text(struct peer *p);  /* all it got so far, terminated */
@@ -55,9 +55,9 @@ struct rig {
   unsigned dials, gone, records, heads;
   int dial_err; /* every dial fails so; BEAM_AGAIN: it never ends */
   uint64_t dial_timeout;
-  enum page answer_with; /* the handler answers with this page */
-  bool ignore;           /* the handler does nothing */
-  struct peer *link_tap; /* not NULL: the agent's end of the next frames stream is given here */
+  enum page answer_with;   /* the handler answers with this page */
+  bool ignore;             /* the handler does nothing */
+  struct peer *link_tap;   /* not NULL: the agent's end of the next frames stream is given here */
   struct http_record last; /* its spans are not valid */
   char last_method[16];
 };

@@ -7,12 +7,22 @@
 
 struct beam_loop; /* is struct loop: the public name of the same thing */
 
-static struct loop *inner(beam_loop *l) { return (struct loop *)l; }
+static struct loop *inner(beam_loop *l) {
+  return (struct loop *)l;
+}
 
-const char *beam_strerror(int err) { return err_find(err)->what; }
-const char *beam_err_hint(int err) { return err_find(err)->hint; }
-const char *beam_err_code(int err) { return err_find(err)->code; }
-const char *beam_version(void) { return BEAM_VERSION; }
+const char *beam_strerror(int err) {
+  return err_find(err)->what;
+}
+const char *beam_err_hint(int err) {
+  return err_find(err)->hint;
+}
+const char *beam_err_code(int err) {
+  return err_find(err)->code;
+}
+const char *beam_version(void) {
+  return BEAM_VERSION;
+}
 
 const char *beam_features(void) {
   return "h2"
@@ -35,7 +45,9 @@ int beam_loop_new(beam_loop **out) {
   return err;
 }
 
-int beam_loop_run(beam_loop *loop) { return loop ? loop_run(inner(loop)) : BEAM_ERR_INVALID; }
+int beam_loop_run(beam_loop *loop) {
+  return loop ? loop_run(inner(loop)) : BEAM_ERR_INVALID;
+}
 
 void beam_loop_stop(beam_loop *loop) {
   if (loop)

@@ -5,12 +5,15 @@
 #include "base/err.h"
 #include "relay/server.h"
 
-static struct relay *inner(beam_relay *r) { return (struct relay *)r; }
+static struct relay *inner(beam_relay *r) {
+  return (struct relay *)r;
+}
 
 int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err) {
   struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
   if (!config || !out || config->size < sizeof config->size)
-    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_RELAY_CONFIG_INIT", "the relay's configuration is missing");
+    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_RELAY_CONFIG_INIT",
+                   "the relay's configuration is missing");
   /* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. */
   memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
   c.size = sizeof c;
@@ -32,4 +35,6 @@ size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap) {
   return r ? relay_metrics(inner(r), out, cap) : 0;
 }
 
-void beam_relay_stop(beam_relay *r) { relay_stop(inner(r)); }
+void beam_relay_stop(beam_relay *r) {
+  relay_stop(inner(r));
+}

@@ -23,24 +23,29 @@ static bool default_dir(char *out, size_t cap) {
 
 static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct beam_error *err) {
   if (!c->relay || !*c->relay)
-    return err_set(err, BEAM_ERR_INVALID, "set `relay` to HOST:PORT, or start one with beam_relay_start()", "no relay was given");
+    return err_set(err, BEAM_ERR_INVALID, "set `relay` to HOST:PORT, or start one with beam_relay_start()",
+                   "no relay was given");
   if (!c->local_port)
-    return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share", "no local port was given");
+    return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share",
+                   "no local port was given");
   if (!c->local_host || !*c->local_host)
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)
     return 0;
   if (!default_dir(dir, cap))
-    return err_set(err, BEAM_ERR_INVALID, "set data_dir, or BEAM_DATA_DIR in the environment", "there is no home directory for the device key");
+    return err_set(err, BEAM_ERR_INVALID, "set data_dir, or BEAM_DATA_DIR in the environment",
+                   "there is no home directory for the device key");
   c->data_dir = dir;
   return 0;
 }
 
-int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out, struct beam_error *err) {
+int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
+                     struct beam_error *err) {
   struct beam_tunnel_config c = BEAM_TUNNEL_CONFIG_INIT;
   char dir[4096];
   if (!loop || !config || !out || config->size < sizeof config->size)
-    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_TUNNEL_CONFIG_INIT", "the loop or the tunnel's configuration is missing");
+    return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_TUNNEL_CONFIG_INIT",
+                   "the loop or the tunnel's configuration is missing");
   memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
   c.size = sizeof c;
   int e = check(&c, dir, sizeof dir, err);

@@ -27,33 +27,33 @@ extern "C" {
 /* Results. 0 is success, errors are negative; beam_strerror() says what happened, beam_err_hint() what to do next. */
 enum beam_err {
   BEAM_OK = 0,
-  BEAM_AGAIN = -1,              /* not now: flow, not failure */
-  BEAM_ERR_NOMEM = -2,          /* out of memory, or a memory ceiling was reached */
-  BEAM_ERR_INVALID = -3,        /* an argument or a configuration value is wrong */
-  BEAM_ERR_SYSTEM = -4,         /* the operating system refused; the log line has errno */
-  BEAM_ERR_CLOSED = -5,         /* the other side closed in order, or the object is closed already */
-  BEAM_ERR_RESET = -6,          /* the other side aborted */
-  BEAM_ERR_REFUSED = -7,        /* connection refused */
-  BEAM_ERR_UNREACHABLE = -8,    /* no route, or the name does not resolve */
-  BEAM_ERR_TIMEOUT = -9,        /* too slow */
-  BEAM_ERR_PROTOCOL = -10,      /* the other side broke the protocol */
-  BEAM_ERR_TLS = -11,           /* TLS failed: see the log line */
-  BEAM_ERR_UNTRUSTED = -12,     /* the certificate or the pinned identity does not match */
-  BEAM_ERR_DENIED = -13,        /* trust refused: token missing, wrong or too narrow */
-  BEAM_ERR_TAKEN = -14,         /* the name belongs to someone else, or is live elsewhere */
-  BEAM_ERR_NAME = -15,          /* not a valid or permitted name */
-  BEAM_ERR_NOT_FOUND = -16,     /* no such thing */
-  BEAM_ERR_LIMIT = -17,         /* a limit was reached; the limit's name is in the log line */
-  BEAM_ERR_IN_USE = -18,        /* the address or port is in use */
-  BEAM_ERR_PERMISSION = -19,    /* not permitted by the operating system (file mode, low port) */
-  BEAM_ERR_STORE = -20,         /* the store failed: disk full, corrupt, locked */
-  BEAM_ERR_TRUNCATED = -21,     /* the peer ended before the message was whole */
-  BEAM_ERR_TOO_LARGE = -22,     /* a head, message or record exceeds its limit */
-  BEAM_ERR_UNSUPPORTED = -23,   /* this build or this peer lacks the feature */
-  BEAM_ERR_DRAINING = -24,      /* going away: open nothing new here */
-  BEAM_ERR_SUPERSEDED = -25,    /* a newer session of the same device took the name over */
-  BEAM_ERR_LOCAL = -26,         /* the local service is not there or failed */
-  BEAM_ERR_INTERNAL = -27,      /* a defect in Beam: please report it with the log line */
+  BEAM_AGAIN = -1,            /* not now: flow, not failure */
+  BEAM_ERR_NOMEM = -2,        /* out of memory, or a memory ceiling was reached */
+  BEAM_ERR_INVALID = -3,      /* an argument or a configuration value is wrong */
+  BEAM_ERR_SYSTEM = -4,       /* the operating system refused; the log line has errno */
+  BEAM_ERR_CLOSED = -5,       /* the other side closed in order, or the object is closed already */
+  BEAM_ERR_RESET = -6,        /* the other side aborted */
+  BEAM_ERR_REFUSED = -7,      /* connection refused */
+  BEAM_ERR_UNREACHABLE = -8,  /* no route, or the name does not resolve */
+  BEAM_ERR_TIMEOUT = -9,      /* too slow */
+  BEAM_ERR_PROTOCOL = -10,    /* the other side broke the protocol */
+  BEAM_ERR_TLS = -11,         /* TLS failed: see the log line */
+  BEAM_ERR_UNTRUSTED = -12,   /* the certificate or the pinned identity does not match */
+  BEAM_ERR_DENIED = -13,      /* trust refused: token missing, wrong or too narrow */
+  BEAM_ERR_TAKEN = -14,       /* the name belongs to someone else, or is live elsewhere */
+  BEAM_ERR_NAME = -15,        /* not a valid or permitted name */
+  BEAM_ERR_NOT_FOUND = -16,   /* no such thing */
+  BEAM_ERR_LIMIT = -17,       /* a limit was reached; the limit's name is in the log line */
+  BEAM_ERR_IN_USE = -18,      /* the address or port is in use */
+  BEAM_ERR_PERMISSION = -19,  /* not permitted by the operating system (file mode, low port) */
+  BEAM_ERR_STORE = -20,       /* the store failed: disk full, corrupt, locked */
+  BEAM_ERR_TRUNCATED = -21,   /* the peer ended before the message was whole */
+  BEAM_ERR_TOO_LARGE = -22,   /* a head, message or record exceeds its limit */
+  BEAM_ERR_UNSUPPORTED = -23, /* this build or this peer lacks the feature */
+  BEAM_ERR_DRAINING = -24,    /* going away: open nothing new here */
+  BEAM_ERR_SUPERSEDED = -25,  /* a newer session of the same device took the name over */
+  BEAM_ERR_LOCAL = -26,       /* the local service is not there or failed */
+  BEAM_ERR_INTERNAL = -27,    /* a defect in Beam: please report it with the log line */
 };
 
 /* What happened, for a person. `code` is one of beam_err, `what` says what and why, `hint` what to do next. Fill size by BEAM_ERROR_INIT. */
@@ -63,7 +63,12 @@ struct beam_error {
   char what[320];
   char hint[320];
 };
-#define BEAM_ERROR_INIT {sizeof(struct beam_error), 0, {0}, {0}}
+#define BEAM_ERROR_INIT                                                                                      \
+  {                                                                                                          \
+    sizeof(struct beam_error), 0, {0}, {                                                                     \
+      0                                                                                                      \
+    }                                                                                                        \
+  }
 
 /* One short sentence for an error, without a final stop. Static; any thread. */
 BEAM_API const char *beam_strerror(int err);

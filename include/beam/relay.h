@@ -23,38 +23,40 @@ enum beam_plain { BEAM_PLAIN_REDIRECT = 0, BEAM_PLAIN_SERVE = 1 };
 
 struct beam_relay_event {
   size_t size;
-  const char *kind; /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused" */
+  const char *kind;                  /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused" */
   const char *name, *agent, *reason; /* NULL where it does not apply */
 };
 
 struct beam_relay_config {
   size_t size;
-  const char *domain;        /* base domain: tunnels are LABEL.domain. Required. Private bases ("localhost", "beam", "tunnel.test") get exact-name certificates of the relay's own CA */
-  const char *control_host;  /* host of the relay's own pages; NULL: none */
-  const char *listen;        /* TLS: "ADDR:PORT[,ADDR:PORT…]"; NULL: "127.0.0.1:8443". Port 0 picks one */
-  const char *listen_plain;  /* plain http, likewise; NULL: none */
-  enum beam_plain plain;     /* what plain http does */
-  const char *data_dir;      /* keys, names, audit. Required */
-  unsigned workers;          /* 0: one per processor */
-  const char *tls_cert;      /* PEM chain and key of one's own, covering *.domain; both or none */
+  const char *
+      domain; /* base domain: tunnels are LABEL.domain. Required. Private bases ("localhost", "beam", "tunnel.test") get exact-name certificates of the relay's own CA */
+  const char *control_host; /* host of the relay's own pages; NULL: none */
+  const char *listen;       /* TLS: "ADDR:PORT[,ADDR:PORT…]"; NULL: "127.0.0.1:8443". Port 0 picks one */
+  const char *listen_plain; /* plain http, likewise; NULL: none */
+  enum beam_plain plain;    /* what plain http does */
+  const char *data_dir;     /* keys, names, audit. Required */
+  unsigned workers;         /* 0: one per processor */
+  const char *tls_cert;     /* PEM chain and key of one's own, covering *.domain; both or none */
   const char *tls_key;
   const char *agent_token_file; /* one token a line; agents must show one */
-  int open;                  /* 1: agents need no token, also beyond loopback */
-  int port_fallback;         /* 1: when a port is taken, the next free one is used (the embedded relay of the CLI) */
-  int give_descriptors;      /* hand fresh visitors to the worker that has the link. 1: on, 0: off; the default of BEAM_RELAY_CONFIG_INIT is on */
+  int open;                     /* 1: agents need no token, also beyond loopback */
+  int port_fallback; /* 1: when a port is taken, the next free one is used (the embedded relay of the CLI) */
+  int give_descriptors; /* hand fresh visitors to the worker that has the link. 1: on, 0: off; the default of BEAM_RELAY_CONFIG_INIT is on */
   void (*on_event)(void *user, const struct beam_relay_event *e);
   void *user;
 };
-#define BEAM_RELAY_CONFIG_INIT {.size = sizeof(struct beam_relay_config), .give_descriptors = 1}
+#define BEAM_RELAY_CONFIG_INIT                                                                               \
+  { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }
 
 /* Where it listens and how to trust it. Strings live as long as the relay. */
 struct beam_relay_info {
   size_t size;
   const char *domain;
-  const char *https;       /* "127.0.0.1:8443": the first TLS listener with its real port */
-  const char *http;        /* likewise plain, NULL when there is none */
+  const char *https; /* "127.0.0.1:8443": the first TLS listener with its real port */
+  const char *http;  /* likewise plain, NULL when there is none */
   uint16_t https_port, http_port;
-  const char *ca_file;     /* PEM of the relay's own CA */
+  const char *ca_file;        /* PEM of the relay's own CA */
   const char *ca_fingerprint; /* "sha256:…" */
   unsigned workers;
   uint64_t sessions, tunnels, visitors; /* now */
@@ -63,7 +65,8 @@ struct beam_relay_info {
 
 /* Start listening; returns once every listener is up. Errors (err, may be NULL, says which value or file): INVALID, IN_USE, PERMISSION, STORE, TLS (certificate or key), DENIED (beyond loopback without
  * agent_token_file or open), NOMEM, SYSTEM. */
-BEAM_API int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err);
+BEAM_API int beam_relay_start(const struct beam_relay_config *config, beam_relay **out,
+                              struct beam_error *err);
 BEAM_API void beam_relay_info(beam_relay *r, struct beam_relay_info *info);
 /* The relay's counters as text in the Prometheus exposition format. Returns the length needed; writes at most cap bytes, always terminated. */
 BEAM_API size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap);

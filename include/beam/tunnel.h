@@ -31,15 +31,15 @@ enum beam_tunnel_state {
 struct beam_tunnel_info {
   size_t size;
   enum beam_tunnel_state state;
-  const char *name;      /* full public name: "swift-beam-123.example.com" */
-  const char *url;       /* "https://swift-beam-123.example.com" with the port when it is not 443 */
-  const char *plain_url; /* "http://…" when the name answers on plain http; else NULL */
-  const char *dashboard; /* the owner's page */
-  const char *relay;     /* as dialled, "host:port" */
-  const char *relay_id;  /* fingerprint of the relay's CA, "sha256:…" */
-  const char *transport; /* "h2" */
-  uint64_t since_ms;     /* milliseconds in this state */
-  uint64_t requests;     /* answered so far */
+  const char *name;             /* full public name: "swift-beam-123.example.com" */
+  const char *url;              /* "https://swift-beam-123.example.com" with the port when it is not 443 */
+  const char *plain_url;        /* "http://…" when the name answers on plain http; else NULL */
+  const char *dashboard;        /* the owner's page */
+  const char *relay;            /* as dialled, "host:port" */
+  const char *relay_id;         /* fingerprint of the relay's CA, "sha256:…" */
+  const char *transport;        /* "h2" */
+  uint64_t since_ms;            /* milliseconds in this state */
+  uint64_t requests;            /* answered so far */
   uint64_t bytes_in, bytes_out; /* bodies towards the local service, and back */
   unsigned reconnects;
 };
@@ -48,35 +48,41 @@ struct beam_tunnel_info {
 struct beam_request {
   size_t size;
   const char *method, *path, *host;
-  unsigned status;           /* 0: none was sent */
-  double ms, ttfb_ms;        /* whole, and until the first byte of the response */
+  unsigned status;    /* 0: none was sent */
+  double ms, ttfb_ms; /* whole, and until the first byte of the response */
   uint64_t bytes_in, bytes_out;
-  const char *error;         /* "BEAM-5021" when Beam answered by itself or aborted; else NULL */
+  const char *error; /* "BEAM-5021" when Beam answered by itself or aborted; else NULL */
 };
 
 struct beam_tunnel_config {
-  size_t size;               /* set by BEAM_TUNNEL_CONFIG_INIT */
-  const char *relay;         /* "host[:port]", port 443 when absent. Required */
-  const char *relay_ca;      /* a PEM file, or "sha256:HEX" of the relay's CA; NULL: trust on first use, remembered in data_dir */
-  const char *token;         /* what the relay's owner gave; NULL: none */
-  const char *name;          /* the wanted label ("shop"); NULL: the relay draws one, the same again next time */
-  const char *local_host;    /* NULL: "localhost", both address families */
-  uint16_t local_port;       /* required */
-  const char *data_dir;      /* device key and known relays; NULL: $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam */
-  const char *host_header;   /* "rewrite" (NULL; the local host and port), "keep", or a value of your own */
-  int takeover;              /* 1: end another live session that holds the name, if it is ours */
-  const char *framework;     /* a note for the record, such as "next"; may be NULL */
+  size_t size;       /* set by BEAM_TUNNEL_CONFIG_INIT */
+  const char *relay; /* "host[:port]", port 443 when absent. Required */
+  const char *
+      relay_ca; /* a PEM file, or "sha256:HEX" of the relay's CA; NULL: trust on first use, remembered in data_dir */
+  const char *token;      /* what the relay's owner gave; NULL: none */
+  const char *name;       /* the wanted label ("shop"); NULL: the relay draws one, the same again next time */
+  const char *local_host; /* NULL: "localhost", both address families */
+  uint16_t local_port;    /* required */
+  const char *
+      data_dir; /* device key and known relays; NULL: $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam */
+  const char *host_header; /* "rewrite" (NULL; the local host and port), "keep", or a value of your own */
+  int takeover;            /* 1: end another live session that holds the name, if it is ours */
+  const char *framework;   /* a note for the record, such as "next"; may be NULL */
   /* Callbacks; each may be NULL. */
-  void (*on_state)(void *user, beam_tunnel *t, const struct beam_tunnel_info *info, const struct beam_error *error); /* error: why it is (RE)CONNECTING or CLOSED; NULL otherwise */
+  void (*on_state)(
+      void *user, beam_tunnel *t, const struct beam_tunnel_info *info,
+      const struct beam_error *error); /* error: why it is (RE)CONNECTING or CLOSED; NULL otherwise */
   void (*on_request)(void *user, beam_tunnel *t, const struct beam_request *r);
   void *user;
 };
-#define BEAM_TUNNEL_CONFIG_INIT {.size = sizeof(struct beam_tunnel_config)}
+#define BEAM_TUNNEL_CONFIG_INIT                                                                              \
+  { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
  * Errors at once (err, may be NULL, says which value): INVALID; NAME; PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
-BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out, struct beam_error *err);
+BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
+                              struct beam_error *err);
 /* Fill `info` (size set by the caller). */
 BEAM_API void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info);
 /* Unbind and free; requests in flight are aborted. No callback comes any more. NULL is accepted. */

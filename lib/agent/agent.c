@@ -15,9 +15,9 @@
 #include "identity/key.h"
 
 enum {
-  BIND_MS = 10000,        /* the relay asks its store: a busy disk may take seconds */
-  RETIRE_MS = 30000,      /* a drained link may finish its streams for this long */
-  BIND_ID = 1,            /* one tunnel a session */
+  BIND_MS = 10000,   /* the relay asks its store: a busy disk may take seconds */
+  RETIRE_MS = 30000, /* a drained link may finish its streams for this long */
+  BIND_ID = 1,       /* one tunnel a session */
 };
 
 /* A link of ours: the current one, or one that drains. */
@@ -41,7 +41,7 @@ struct agent {
   struct key *device;
   struct local *local;
   struct uplink *uplink;
-  struct lane *lanes; /* the first is the newest */
+  struct lane *lanes;      /* the first is the newest */
   struct loop_timer timer; /* backoff, or the answer to BIND */
   struct backoff backoff;
   uint8_t session[16];
@@ -175,7 +175,8 @@ static void lost(struct agent *a, const struct beam_error *why) {
   if (a->state == BEAM_TUNNEL_ACTIVE)
     a->reconnects++;
   uint64_t wait = backoff_next(&a->backoff, loop_now(a->loop));
-  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", a->pin_name, why->what, (unsigned long long)wait);
+  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", a->pin_name, why->what,
+           (unsigned long long)wait);
   set_state(a, a->once_active ? BEAM_TUNNEL_RECONNECTING : BEAM_TUNNEL_CONNECTING, why);
   timer_init(&a->timer, a->loop, connect_now, a);
   if (timer_start(&a->timer, wait))
@@ -224,7 +225,8 @@ static void on_unbind(struct lane *n, const beam_Unbind *m) {
     return; /* of a link that drains: our own newer one has the name */
   struct beam_error e = BEAM_ERROR_INIT;
   int code = strcmp(m->reason, "superseded") ? BEAM_ERR_CLOSED : BEAM_ERR_SUPERSEDED;
-  err_set(&e, code, NULL, "the relay ended the tunnel: %s", code == BEAM_ERR_SUPERSEDED ? beam_strerror(code) : m->reason);
+  err_set(&e, code, NULL, "the relay ended the tunnel: %s",
+          code == BEAM_ERR_SUPERSEDED ? beam_strerror(code) : m->reason);
   lost(a, &e);
 }
 
@@ -269,11 +271,15 @@ static void on_draining(void *user) {
 static const struct link_events link_events = {
     .stream = on_stream, .control = on_control, .closed = on_closed, .draining = on_draining};
 
-static void on_retire(void *arg) { drop_lane(arg, BEAM_ERR_DRAINING); }
+static void on_retire(void *arg) {
+  drop_lane(arg, BEAM_ERR_DRAINING);
+}
 
 /* --- a new link --- */
 
-static void on_bind_late(void *arg) { lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND"); }
+static void on_bind_late(void *arg) {
+  lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
+}
 
 static int send_bind(struct agent *a, struct lane *n) {
   beam_Control m = beam_Control_init_zero;
@@ -296,7 +302,8 @@ static int send_bind(struct agent *a, struct lane *n) {
 static void on_uplink(void *user, const struct uplink_result *r) {
   struct agent *a = user;
   a->uplink = NULL;
-  if (r->err && a->lanes && !is_final(a, r->err)) { /* the old link drains and still serves: keep it, try again */
+  if (r->err && a->lanes &&
+      !is_final(a, r->err)) { /* the old link drains and still serves: keep it, try again */
     timer_init(&a->timer, a->loop, connect_now, a);
     if (!timer_start(&a->timer, backoff_next(&a->backoff, loop_now(a->loop))))
       return;
@@ -372,8 +379,10 @@ static void agent_free(struct agent *a) {
 static int prepare(struct agent *a, struct beam_error *err) {
   int e = addr_split(a->conf.relay, 443, a->relay_host, sizeof a->relay_host, &a->relay_port);
   if (e || !a->relay_host[0])
-    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT", "the relay '%s' is not an address", a->conf.relay);
-  str_fmt(a->pin_name, sizeof a->pin_name, strchr(a->relay_host, ':') ? "[%s]:%u" : "%s:%u", a->relay_host, a->relay_port);
+    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT", "the relay '%s' is not an address",
+                   a->conf.relay);
+  str_fmt(a->pin_name, sizeof a->pin_name, strchr(a->relay_host, ':') ? "[%s]:%u" : "%s:%u", a->relay_host,
+          a->relay_port);
   if (a->conf.relay_ca) {
     e = fingerprint_of(a->conf.relay_ca, a->ca, err);
     a->ca_given = true;

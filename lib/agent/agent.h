@@ -18,8 +18,8 @@
 struct agent;
 
 /* `config` is whole: the facade filled in defaults (data_dir, local_host). `net` is the real network or a simulated one; both outlive the agent. `self` is what callbacks get as tunnel. */
-int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self, struct agent **out,
-              struct beam_error *err);
+int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self,
+              struct agent **out, struct beam_error *err);
 void agent_info(struct agent *a, struct beam_tunnel_info *info);
 /* Unbind and let go. Frees itself once the requests in flight have ended, a turn or two later. */
 void agent_close(struct agent *a);

@@ -3,13 +3,15 @@
 #include "base/random.h"
 
 enum {
-  FIRST_MS = 250,       /* a relay that restarts listens again within this */
-  SOON_CAP_MS = 2000,   /* so that an outage of seconds costs no more than two on top */
+  FIRST_MS = 250,     /* a relay that restarts listens again within this */
+  SOON_CAP_MS = 2000, /* so that an outage of seconds costs no more than two on top */
   SOON_FOR_MS = 60000,
-  LATE_CAP_MS = 30000,  /* a relay that is gone for long is not hammered */
+  LATE_CAP_MS = 30000, /* a relay that is gone for long is not hammered */
 };
 
-void backoff_reset(struct backoff *b) { *b = (struct backoff){0, 0}; }
+void backoff_reset(struct backoff *b) {
+  *b = (struct backoff){0, 0};
+}
 
 uint64_t backoff_next(struct backoff *b, uint64_t now_ms) {
   if (!b->attempts)

@@ -113,8 +113,12 @@ static void on_readable(void *user) {
     l->fronts--;
 }
 
-static void on_closed(void *user, int reason) { opening_close(user, reason); }
-static void on_slow(void *arg) { opening_close(arg, BEAM_ERR_TIMEOUT); }
+static void on_closed(void *user, int reason) {
+  opening_close(user, reason);
+}
+static void on_slow(void *arg) {
+  opening_close(arg, BEAM_ERR_TIMEOUT);
+}
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
@@ -143,7 +147,8 @@ static void set_host_header(struct local *l, const char *how) {
   else if (l->conf.port == 80)
     str_copy(l->host_header, sizeof l->host_header, l->conf.host);
   else
-    str_fmt(l->host_header, sizeof l->host_header, strchr(l->conf.host, ':') ? "[%s]:%u" : "%s:%u", l->conf.host, l->conf.port);
+    str_fmt(l->host_header, sizeof l->host_header, strchr(l->conf.host, ':') ? "[%s]:%u" : "%s:%u",
+            l->conf.host, l->conf.port);
 }
 
 int local_new(const struct local_conf *conf, struct local **out) {
@@ -158,7 +163,8 @@ int local_new(const struct local_conf *conf, struct local **out) {
   }
   set_host_header(l, conf->host_header);
   l->conf.host_header = NULL;
-  l->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
+  l->handler =
+      (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
   struct h1_pool_conf pool = {conf->net, conf->loop, l->conf.host, conf->port};
   int err = h1_pool_new(&pool, &l->pool);
   if (err) {

@@ -104,7 +104,8 @@ static int verify(void *user, const struct tls_peer *peer) {
     if (!memcmp(u->conf.ca, peer->ca_sha256, 32)) /* public values: no secret to time */
       return 0;
     return err_set(why, BEAM_ERR_UNTRUSTED, "check --relay and --relay-ca; somebody may be in the middle",
-                   "the relay %s shows the CA %s, which is not the one of --relay-ca", u->conf.pin_name, text);
+                   "the relay %s shows the CA %s, which is not the one of --relay-ca", u->conf.pin_name,
+                   text);
   }
   int pin = pins_check(u->conf.data_dir, u->conf.pin_name, peer->ca_sha256, why);
   if (pin < 0)

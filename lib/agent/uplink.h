@@ -17,12 +17,12 @@ struct uplink_conf { /* borrowed until the outcome */
   struct net *net;
   const char *host; /* relay */
   uint16_t port;
-  const char *pin_name;     /* "host:port", the key in known_relays */
+  const char *pin_name; /* "host:port", the key in known_relays */
   const char *data_dir;
-  const uint8_t *ca;        /* 32 bytes: the only CA accepted; NULL: trust on first use */
+  const uint8_t *ca; /* 32 bytes: the only CA accepted; NULL: trust on first use */
   const struct key *device;
-  const char *token;        /* NULL: none */
-  const uint8_t *resume;    /* 16 bytes or NULL */
+  const char *token;     /* NULL: none */
+  const uint8_t *resume; /* 16 bytes or NULL */
 };
 
 struct uplink_result {

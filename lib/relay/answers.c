@@ -6,11 +6,12 @@
 #include "http/answer.h"
 #include "relay/session.h"
 
-static void send_text(struct worker *w, struct http_end *front, const struct http_head *request, uint16_t status,
-                      struct http_field extra, const char *body) {
+static void send_text(struct worker *w, struct http_end *front, const struct http_head *request,
+                      uint16_t status, struct http_field extra, const char *body) {
   char length[24];
   str_fmt(length, sizeof length, "%zu", strlen(body));
-  struct http_field fields[4] = {{SPAN("Content-Length"), span_of(length)}, {SPAN("Cache-Control"), SPAN("no-store")}, extra};
+  struct http_field fields[4] = {
+      {SPAN("Content-Length"), span_of(length)}, {SPAN("Cache-Control"), SPAN("no-store")}, extra};
   struct http_head head = {.status = status, .minor = 1, .fields = fields, .fields_n = 3};
   http_answer(w->loop, front, request, &head, body, strlen(body));
 }
@@ -34,14 +35,18 @@ void answer_state(struct worker *w, struct http_end *front, const struct http_he
   struct session_view s = {0};
   char body[1024], link[160] = "";
   if (route->worker == w->index && session_view(w, route->session, &s))
-    str_fmt(link, sizeof link, ",\"transport\":\"%s\",\"streams\":%u,\"rtt_ms\":%u", s.transport, s.streams, s.rtt_ms);
+    str_fmt(link, sizeof link, ",\"transport\":\"%s\",\"streams\":%u,\"rtt_ms\":%u", s.transport, s.streams,
+            s.rtt_ms);
   struct route_stats *st = route->stats;
   str_fmt(body, sizeof body,
-          "{\"name\":\"%s\",\"status\":\"%s\",\"since_ms\":%llu,\"created_at\":%llu,\"requests\":%llu,\"errors\":%llu,"
+          "{\"name\":\"%s\",\"status\":\"%s\",\"since_ms\":%llu,\"created_at\":%llu,\"requests\":%llu,"
+          "\"errors\":%llu,"
           "\"bytes_in\":%llu,\"bytes_out\":%llu,\"worker\":%u,\"accepted_by\":%u%s}\n",
           name, states[route->state], (unsigned long long)(loop_now(w->loop) - route->since_ms),
-          (unsigned long long)(st ? st->created_at : 0), (unsigned long long)(st ? atomic_load(&st->requests) : 0),
-          (unsigned long long)(st ? atomic_load(&st->errors) : 0), (unsigned long long)(st ? atomic_load(&st->bytes_in) : 0),
+          (unsigned long long)(st ? st->created_at : 0),
+          (unsigned long long)(st ? atomic_load(&st->requests) : 0),
+          (unsigned long long)(st ? atomic_load(&st->errors) : 0),
+          (unsigned long long)(st ? atomic_load(&st->bytes_in) : 0),
           (unsigned long long)(st ? atomic_load(&st->bytes_out) : 0), route->worker, w->index, link);
   send_json(w, front, h, body);
 }
@@ -49,7 +54,8 @@ void answer_state(struct worker *w, struct http_end *front, const struct http_he
 void answer_control(struct worker *w, struct http_end *front, const struct http_head *h) {
   struct relay *r = w->relay;
   char body[256];
-  str_fmt(body, sizeof body, "{\"relay\":\"beam/%s\",\"domain\":\"%s\",\"sessions\":%lld,\"tunnels\":%lld}\n", BEAM_VERSION,
-          r->conf.domain, (long long)atomic_load(&r->sessions_now), (long long)atomic_load(&r->tunnels_now));
+  str_fmt(body, sizeof body, "{\"relay\":\"beam/%s\",\"domain\":\"%s\",\"sessions\":%lld,\"tunnels\":%lld}\n",
+          BEAM_VERSION, r->conf.domain, (long long)atomic_load(&r->sessions_now),
+          (long long)atomic_load(&r->tunnels_now));
   send_json(w, front, h, body);
 }

@@ -85,7 +85,9 @@ static void waiting_refuse(struct waiting *q, enum page page) {
   http_head_free(&head);
 }
 
-static void waiting_late(void *arg) { waiting_refuse(arg, PAGE_NO_LINK); }
+static void waiting_late(void *arg) {
+  waiting_refuse(arg, PAGE_NO_LINK);
+}
 
 static void waiting_go(struct waiting *q, const struct route_view *route) {
   struct http_end *up;
@@ -125,10 +127,15 @@ static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
   return 0;
 }
 static void on_trailers(struct http_end *e, const struct http_head *h) {
-  (void)e, (void)h; /* trailers of an empty body, before a link was there: optional by RFC 9110 6.5, dropped */
+  (void)e,
+      (void)h; /* trailers of an empty body, before a link was there: optional by RFC 9110 6.5, dropped */
 }
-static void on_end(struct http_end *e) { ((struct waiting *)e)->ended = true; }
-static void on_none(struct http_end *e) { (void)e; }
+static void on_end(struct http_end *e) {
+  ((struct waiting *)e)->ended = true;
+}
+static void on_none(struct http_end *e) {
+  (void)e;
+}
 static void on_abort(struct http_end *e, enum page page) {
   (void)page;
   waiting_free((struct waiting *)e); /* nobody of ours is on the stack: we never call our peer from an op */
@@ -237,7 +244,8 @@ static void to_agent(const struct visit *v, const char *name, const struct route
 static bool is_state_page(struct span target) {
   static const char path[] = "/_beam";
   size_t n = sizeof path - 1;
-  return target.n >= n && !memcmp(target.p, path, n) && (target.n == n || target.p[n] == '/' || target.p[n] == '?');
+  return target.n >= n && !memcmp(target.p, path, n) &&
+         (target.n == n || target.p[n] == '/' || target.p[n] == '?');
 }
 
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more) {

@@ -9,11 +9,11 @@
 struct visit {
   struct worker *w;
   bool tls;
-  const char *addr;       /* "203.0.113.9" */
-  const char *addr_port;  /* "203.0.113.9:51234" */
-  const char *local;      /* our address that was reached */
+  const char *addr;      /* "203.0.113.9" */
+  const char *addr_port; /* "203.0.113.9:51234" */
+  const char *local;     /* our address that was reached */
   const char *sni;
-  struct cert *cert;      /* what was shown, NULL on plain http */
+  struct cert *cert; /* what was shown, NULL on plain http */
 };
 
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more);
@@ -23,6 +23,7 @@ void dispatch_wake(struct worker *w, const char *name);
 void dispatch_close(struct worker *w); /* refuse all that wait */
 
 /* A stream towards whoever has the route, StreamOpen already written by the caller's `open`. 0; AGAIN: no link now; LIMIT. */
-int dispatch_stream(struct worker *w, const struct route_view *route, const beam_StreamOpen *open, struct stream **out);
+int dispatch_stream(struct worker *w, const struct route_view *route, const beam_StreamOpen *open,
+                    struct stream **out);
 
 #endif

@@ -60,8 +60,8 @@ static void on_readable(void *user) {
   }
   struct route_view route;
   struct stream *to;
-  if (!route_find(&p->w->routes, open.name, &route) || route.state != ROUTE_LIVE || route.worker != p->w->index ||
-      session_open(p->w, route.session, &to)) {
+  if (!route_find(&p->w->routes, open.name, &route) || route.state != ROUTE_LIVE ||
+      route.worker != p->w->index || session_open(p->w, route.session, &to)) {
     refuse(p, PAGE_NO_LINK);
     return;
   }
@@ -70,8 +70,12 @@ static void on_readable(void *user) {
   pipe_start(from, to, NULL, NULL, NULL); /* StreamOpen was only looked at: it goes along */
 }
 
-static void on_closed(void *user, int reason) { visit_close(user, reason); }
-static void on_slow(void *arg) { visit_close(arg, BEAM_ERR_TIMEOUT); }
+static void on_closed(void *user, int reason) {
+  visit_close(user, reason);
+}
+static void on_slow(void *arg) {
+  visit_close(arg, BEAM_ERR_TIMEOUT);
+}
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
@@ -93,7 +97,8 @@ static void on_stream(void *user, struct stream *s) {
 
 static void on_link_closed(void *user, int reason) {
   (void)user;
-  log_error("peers", "link between workers closed: %s", beam_strerror(reason)); /* only at the end of the relay */
+  log_error("peers", "link between workers closed: %s",
+            beam_strerror(reason)); /* only at the end of the relay */
 }
 
 static const struct link_events link_events = {.stream = on_stream, .closed = on_link_closed};

@@ -72,7 +72,8 @@ static void send_copy(struct publish *p, struct worker *to, struct route_stats *
     atomic_fetch_sub(&p->waiting, 1);
     free(c);
   }
-  log_limited(BEAM_LOG_ERROR, "route", "worker %u did not take the change of name=%s", to->index, p->change.name);
+  log_limited(BEAM_LOG_ERROR, "route", "worker %u did not take the change of name=%s", to->index,
+              p->change.name);
 }
 
 void route_publish(struct worker *w, struct route_change *c,

@@ -20,8 +20,9 @@
 
 static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
   r->conf = *c;
-  const char **fields[] = {&r->conf.domain,   &r->conf.control_host, &r->conf.listen,  &r->conf.listen_plain,
-                           &r->conf.data_dir, &r->conf.tls_cert,     &r->conf.tls_key, &r->conf.agent_token_file};
+  const char **fields[] = {&r->conf.domain,       &r->conf.control_host,    &r->conf.listen,
+                           &r->conf.listen_plain, &r->conf.data_dir,        &r->conf.tls_cert,
+                           &r->conf.tls_key,      &r->conf.agent_token_file};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -67,19 +68,21 @@ static int parse_listen(const char *text, uint16_t def_port, struct listen_spec 
 static int check_config(struct relay *r, struct beam_error *err) {
   struct beam_relay_config *c = &r->conf;
   if (!c->domain || !host_name_ok(span_of(c->domain)))
-    return err_set(err, BEAM_ERR_INVALID, "give --domain, such as tunnel.example.com", "the relay's domain '%s' is not a host name",
-                   c->domain ? c->domain : "");
+    return err_set(err, BEAM_ERR_INVALID, "give --domain, such as tunnel.example.com",
+                   "the relay's domain '%s' is not a host name", c->domain ? c->domain : "");
   if (!c->data_dir || !*c->data_dir)
     return err_set(err, BEAM_ERR_INVALID, "give --data DIR", "the relay needs a data directory");
   struct span label;
   if (c->control_host && (!host_name_ok(span_of(c->control_host)) || !strcmp(c->control_host, c->domain) ||
                           host_label_under(c->control_host, c->domain, &label)))
-    return err_set(err, BEAM_ERR_INVALID, "choose a host outside the tunnels' domain", "the control host '%s' is no host name or lies under %s",
-                   c->control_host, c->domain);
+    return err_set(err, BEAM_ERR_INVALID, "choose a host outside the tunnels' domain",
+                   "the control host '%s' is no host name or lies under %s", c->control_host, c->domain);
   if (!c->tls_cert != !c->tls_key)
-    return err_set(err, BEAM_ERR_INVALID, "give both --tls-cert and --tls-key, or none", "a certificate and its key belong together");
+    return err_set(err, BEAM_ERR_INVALID, "give both --tls-cert and --tls-key, or none",
+                   "a certificate and its key belong together");
   if (c->workers > LIMIT_WORKERS)
-    return err_set(err, BEAM_ERR_INVALID, NULL, "%u workers are more than the %u there can be", c->workers, LIMIT_WORKERS);
+    return err_set(err, BEAM_ERR_INVALID, NULL, "%u workers are more than the %u there can be", c->workers,
+                   LIMIT_WORKERS);
   int e = parse_listen(c->listen ? c->listen : "127.0.0.1:8443", 443, r->tls_spec, &r->tls_n, err);
   if (!e)
     e = parse_listen(c->listen_plain, 80, r->plain_spec, &r->plain_n, err);
@@ -87,7 +90,10 @@ static int check_config(struct relay *r, struct beam_error *err) {
     return e;
   for (unsigned i = 0; i < r->tls_n; i++)
     r->beyond_loopback |= !is_loopback(r->tls_spec[i].host);
-  struct trust_facts f = {.action = TRUST_LISTEN, .relay_public = r->beyond_loopback, .open = c->open, .tokens_set = c->agent_token_file != NULL};
+  struct trust_facts f = {.action = TRUST_LISTEN,
+                          .relay_public = r->beyond_loopback,
+                          .open = c->open,
+                          .tokens_set = c->agent_token_file != NULL};
   struct trust v = trust_allows(&f);
   return v.err ? err_set(err, v.err, v.hint, "%s", v.reason) : 0;
 }
@@ -120,7 +126,8 @@ static int make_tls(struct relay *r, struct beam_error *err) {
     e = tickets_load(r, err);
   if (e)
     return e;
-  struct tls_server_config v = {.alpn = alpn_visitor, .choose = choose_visitor, .tickets = r->tickets, .user = r};
+  struct tls_server_config v = {
+      .alpn = alpn_visitor, .choose = choose_visitor, .tickets = r->tickets, .user = r};
   struct tls_server_config a = {.alpn = alpn_beam, .choose = choose_link, .link = true, .user = r};
   e = tls_server_context(&v, &r->tls_visitors);
   if (!e)
@@ -201,7 +208,9 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   if (!e)
     e = make_tls(r, err);
   long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-  r->workers_n = r->conf.workers ? r->conf.workers : cpus > 0 && cpus < (long)LIMIT_WORKERS ? (unsigned)cpus : 1;
+  r->workers_n = r->conf.workers                          ? r->conf.workers
+                 : cpus > 0 && cpus < (long)LIMIT_WORKERS ? (unsigned)cpus
+                                                          : 1;
   if (!e)
     e = make_workers(r, err);
   if (e) {
@@ -314,7 +323,8 @@ size_t relay_metrics(struct relay *r, char *out, size_t cap) {
       {"beam_visitors", "gauge", "visitor connections", (uint64_t)atomic_load(&r->visitors_now)},
       {"beam_requests_total", "counter", "requests since the start", atomic_load(&r->requests)},
       {"beam_refused_total", "counter", "connections, greetings and binds refused", atomic_load(&r->refused)},
-      {"beam_descriptors_given_total", "counter", "visitors handed to the worker that has their agent", atomic_load(&r->given)},
+      {"beam_descriptors_given_total", "counter", "visitors handed to the worker that has their agent",
+       atomic_load(&r->given)},
       {"beam_worker_hops_total", "counter", "requests that crossed to another worker", atomic_load(&r->hops)},
   };
   size_t len = 0;
@@ -322,8 +332,8 @@ size_t relay_metrics(struct relay *r, char *out, size_t cap) {
     out[0] = 0;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     char line[256];
-    str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", rows[i].name, rows[i].help, rows[i].name, rows[i].type, rows[i].name,
-            (unsigned long long)rows[i].value);
+    str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", rows[i].name, rows[i].help,
+            rows[i].name, rows[i].type, rows[i].name, (unsigned long long)rows[i].value);
     size_t n = strlen(line);
     if (len + n < cap)
       memcpy(out + len, line, n + 1);

@@ -64,7 +64,7 @@ struct relay {
   struct store *store;
   struct domain *domain;
   struct certs *certs;
-  struct tokens *tokens;         /* NULL: none asked for */
+  struct tokens *tokens; /* NULL: none asked for */
   struct cert *link_leaf;
   struct tls_tickets *tickets;
   uint64_t tickets_saved; /* epoch that is on disk */
@@ -76,7 +76,7 @@ struct relay {
   struct worker *workers;
   uint16_t https_port, http_port; /* what URLs show: of the first listener */
   char https_text[300], http_text[300];
-  _Atomic uint64_t generation;    /* of route changes: later wins */
+  _Atomic uint64_t generation; /* of route changes: later wins */
   _Atomic uint64_t session_ids;
   _Atomic int64_t sessions_now, tunnels_now, visitors_now;
   _Atomic uint64_t requests, refused;

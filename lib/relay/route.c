@@ -91,7 +91,8 @@ static void drop(struct route_table *t, struct route *r) {
   free(r);
 }
 
-void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb, void *user) {
+void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb,
+                 void *user) {
   struct route *r, *next;
   HASH_ITER(hh, t->by_name, r, next) {
     if (r->state == ROUTE_LIVE || now_ms - r->since_ms < max_age_ms)
@@ -104,5 +105,7 @@ void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, ro
 
 void route_clear(struct route_table *t) {
   struct route *r, *next;
-  HASH_ITER(hh, t->by_name, r, next) { drop(t, r); }
+  HASH_ITER(hh, t->by_name, r, next) {
+    drop(t, r);
+  }
 }

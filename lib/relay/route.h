@@ -47,13 +47,14 @@ struct route_view {
   enum route_state state;
   unsigned worker;
   uint64_t session;
-  uint64_t since_ms; /* loop time of the last change */
+  uint64_t since_ms;         /* loop time of the last change */
   struct route_stats *stats; /* borrowed */
 };
 
 bool route_find(struct route_table *t, const char *name, struct route_view *out);
 /* Apply if newer; AWAY and GONE only when they speak of the session the route has. Fills `before` (may be NULL) with what was there; its stats is NULL. Returns true when something changed. */
-bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms, bool *was, struct route_view *before);
+bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms, bool *was,
+                 struct route_view *before);
 /* Forget AWAY and GONE routes older than max_age_ms; each is told with the worker that had it last. */
 typedef void (*route_forgotten)(void *user, const char *name, unsigned worker);
 void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb, void *user);
@@ -62,6 +63,7 @@ void route_clear(struct route_table *t);
 struct worker;
 /* Apply on this worker now and on every other by post; done(user_worker, token) comes on this worker's loop once all have. The token is the caller's way to find
  * what it was about; nothing is kept by pointer. done may be NULL. Takes c->stats's reference. */
-void route_publish(struct worker *w, struct route_change *c, void (*done)(struct worker *w, uint64_t session, uint32_t token), uint32_t token);
+void route_publish(struct worker *w, struct route_change *c,
+                   void (*done)(struct worker *w, uint64_t session, uint32_t token), uint32_t token);
 
 #endif

@@ -6,7 +6,8 @@
 
 struct relay;
 
-int relay_start(const struct beam_relay_config *config, struct relay **out, struct beam_error *err); /* config is whole (the facade filled in defaults) */
+int relay_start(const struct beam_relay_config *config, struct relay **out,
+                struct beam_error *err); /* config is whole (the facade filled in defaults) */
 void relay_stop(struct relay *r);
 void relay_info(struct relay *r, struct beam_relay_info *out);
 size_t relay_metrics(struct relay *r, char *out, size_t cap);

@@ -155,7 +155,8 @@ static void publish_live(struct tunnel *t) {
     refuse_bind(t, &e);
     return;
   }
-  struct store_tunnel row = {.port = t->local_port, .created_at = (int64_t)c.stats->created_at, .status = STORE_ACTIVE};
+  struct store_tunnel row = {
+      .port = t->local_port, .created_at = (int64_t)c.stats->created_at, .status = STORE_ACTIVE};
   store_new_id(t->row);
   str_copy(row.id, sizeof row.id, t->row);
   str_copy(row.owner, sizeof row.owner, s->device);
@@ -205,16 +206,23 @@ static void on_bind(struct session *s, const beam_Bind *b) {
   str_copy(t->framework, sizeof t->framework, b->framework);
   DL_APPEND(s->tunnels, t);
   s->tunnels_n++;
-  struct trust_facts f = {.action = TRUST_BIND, .name_given = b->name[0] != 0, .label_ok = true, .takeover = b->takeover, .tunnels = s->tunnels_n - 1};
+  struct trust_facts f = {.action = TRUST_BIND,
+                          .name_given = b->name[0] != 0,
+                          .label_ok = true,
+                          .takeover = b->takeover,
+                          .tunnels = s->tunnels_n - 1};
   struct trust verdict = trust_allows(&f);
   int err;
   if (repeated)
     err_set(&e, BEAM_ERR_PROTOCOL, NULL, "two tunnels with one number");
   else if (b->kind != beam_TunnelKind_TUNNEL_HTTP)
-    err_set(&e, BEAM_ERR_UNSUPPORTED, "use an HTTP tunnel with this relay", "this relay has only HTTP tunnels");
+    err_set(&e, BEAM_ERR_UNSUPPORTED, "use an HTTP tunnel with this relay",
+            "this relay has only HTTP tunnels");
   else if (verdict.err)
     err_set(&e, verdict.err, verdict.hint, "%s", verdict.reason);
-  else if ((err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t, &t->claim, &e)) && !e.code)
+  else if ((err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t,
+                                  &t->claim, &e)) &&
+           !e.code)
     err_set(&e, err, NULL, "%s", beam_strerror(err));
   if (e.code)
     refuse_bind(t, &e);
@@ -268,7 +276,9 @@ static void on_control(void *user, const beam_Control *m) {
   }
 }
 
-static void on_closed(void *user, int reason) { session_end(user, reason); }
+static void on_closed(void *user, int reason) {
+  session_end(user, reason);
+}
 
 static const struct link_events events = {.stream = on_stream, .control = on_control, .closed = on_closed};
 
@@ -305,7 +315,8 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
                        const struct greet_peer *peer) {
   struct session *s = user;
   if (err) {
-    log_limited(BEAM_LOG_WARN, "session", "agent refused from=%s code=%s: %s", s->addr, beam_err_code(err), why->what);
+    log_limited(BEAM_LOG_WARN, "session", "agent refused from=%s code=%s: %s", s->addr, beam_err_code(err),
+                why->what);
     relay_event(s->w->relay, "refused", NULL, s->addr, why->what);
     session_end(s, err);
     return;
@@ -374,7 +385,8 @@ int session_open(struct worker *w, uint64_t id, struct stream **out) {
 bool session_view(struct worker *w, uint64_t id, struct session_view *out) {
   struct session *s = find(w, id);
   if (s)
-    *out = (struct session_view){s->device, s->agent, s->addr, s->link->ops->transport, s->link->streams, greet_rtt_ms(s->link)};
+    *out = (struct session_view){
+        s->device, s->agent, s->addr, s->link->ops->transport, s->link->streams, greet_rtt_ms(s->link)};
   return s != NULL;
 }
 
@@ -382,5 +394,7 @@ void session_end_all(struct worker *w, int reason) {
   while (w->greeting)
     session_end(w->greeting, reason);
   struct session *s, *next;
-  HASH_ITER(hh, w->sessions, s, next) { session_end(s, reason); }
+  HASH_ITER(hh, w->sessions, s, next) {
+    session_end(s, reason);
+  }
 }

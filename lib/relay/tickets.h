@@ -4,7 +4,10 @@
 
 #include "relay/relay.h"
 
-int tickets_load(struct relay *r, struct beam_error *err); /* makes r->tickets; a missing or damaged file means fresh keys */
-void tickets_save(struct relay *r);                        /* when they rotated since the last time; a failure is logged, visitors just handshake anew */
+int tickets_load(struct relay *r,
+                 struct beam_error *err); /* makes r->tickets; a missing or damaged file means fresh keys */
+void tickets_save(
+    struct relay
+        *r); /* when they rotated since the last time; a failure is logged, visitors just handshake anew */
 
 #endif

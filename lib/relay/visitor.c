@@ -193,9 +193,13 @@ static void on_readable(void *user) {
   }
 }
 
-static void on_closed(void *user, int reason) { visitor_end(user, reason); }
+static void on_closed(void *user, int reason) {
+  visitor_end(user, reason);
+}
 
-static void on_slow(void *arg) { refuse(arg, BEAM_ERR_TIMEOUT, "no first bytes in time"); }
+static void on_slow(void *arg) {
+  refuse(arg, BEAM_ERR_TIMEOUT, "no first bytes in time");
+}
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 

@@ -49,8 +49,8 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
 enum { PORT_TRIES = 20 };
 
 /* The first worker finds the port (the next free one if that is allowed); the others join it by SO_REUSEPORT. */
-static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_ctx *ctx, struct listener **out,
-                      struct beam_error *err) {
+static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_ctx *ctx,
+                      struct listener **out, struct beam_error *err) {
   struct relay *r = w->relay;
   int tries = w->index == 0 && r->conf.port_fallback && spec->port ? PORT_TRIES : 1;
   int e = 0;
@@ -61,7 +61,10 @@ static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_
       break;
   }
   if (e)
-    return err_set(err, e, e == BEAM_ERR_IN_USE ? "stop the program that has it, or choose another port (0 picks a free one)" : NULL,
+    return err_set(err, e,
+                   e == BEAM_ERR_IN_USE
+                       ? "stop the program that has it, or choose another port (0 picks a free one)"
+                       : NULL,
                    "cannot listen on %s port %u: %s", spec->host, spec->port, beam_strerror(e));
   spec->port = net_listener_port(r->net, *out);
   ctx->port = spec->port;

@@ -43,6 +43,7 @@ static void test_first_is_quick_and_reset_forgets(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_caps), cmocka_unit_test(test_first_is_quick_and_reset_forgets)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_caps),
+                                     cmocka_unit_test(test_first_is_quick_and_reset_forgets)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

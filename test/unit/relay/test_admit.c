@@ -67,7 +67,8 @@ static void test_loopback_is_free(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit_is_per_address), cmocka_unit_test(test_ipv6_counts_by_subscriber),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit_is_per_address),
+                                     cmocka_unit_test(test_ipv6_counts_by_subscriber),
                                      cmocka_unit_test(test_loopback_is_free)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,8 @@
 #include "base/str.h"
 #include "relay/route.h"
 
-static struct route_change change(const char *name, enum route_state st, unsigned worker, uint64_t session, uint64_t gen) {
+static struct route_change change(const char *name, enum route_state st, unsigned worker, uint64_t session,
+                                  uint64_t gen) {
   struct route_change c = {.state = st, .worker = worker, .session = session, .generation = gen};
   str_copy(c.name, sizeof c.name, name);
   if (st == ROUTE_LIVE)
@@ -37,8 +38,10 @@ static void test_later_generation_wins(void **state) {
 static void test_away_only_by_its_session(void **state) {
   (void)state;
   struct route_table t = {0};
-  struct route_change live = change("a.test", ROUTE_LIVE, 1, 7, 1), foreign = change("a.test", ROUTE_AWAY, 0, 6, 2),
-                      own = change("a.test", ROUTE_AWAY, 1, 7, 3), unknown = change("b.test", ROUTE_GONE, 0, 1, 4);
+  struct route_change live = change("a.test", ROUTE_LIVE, 1, 7, 1),
+                      foreign = change("a.test", ROUTE_AWAY, 0, 6, 2),
+                      own = change("a.test", ROUTE_AWAY, 1, 7, 3),
+                      unknown = change("b.test", ROUTE_GONE, 0, 1, 4);
   struct route_view v;
   route_apply(&t, &live, 1, NULL, NULL);
   assert_false(route_apply(&t, &foreign, 2, NULL, NULL));
@@ -62,7 +65,8 @@ static void on_forgotten(void *user, const char *name, unsigned worker) {
 static void test_sweep(void **state) {
   (void)state;
   struct route_table t = {0};
-  struct route_change live = change("live.test", ROUTE_LIVE, 0, 1, 1), b = change("away.test", ROUTE_LIVE, 3, 2, 2),
+  struct route_change live = change("live.test", ROUTE_LIVE, 0, 1, 1),
+                      b = change("away.test", ROUTE_LIVE, 3, 2, 2),
                       away = change("away.test", ROUTE_AWAY, 3, 2, 3);
   route_apply(&t, &live, 0, NULL, NULL);
   route_apply(&t, &b, 0, NULL, NULL);
@@ -81,7 +85,8 @@ static void test_sweep(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_later_generation_wins), cmocka_unit_test(test_away_only_by_its_session),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_later_generation_wins),
+                                     cmocka_unit_test(test_away_only_by_its_session),
                                      cmocka_unit_test(test_sweep)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,82 @@
+#include "domain/domain.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/limits.h"
+#include "wire/host.h"
+
+struct domain {
+  struct store *store;
+  char base[HOST_MAX];
+};
+
+int domain_new(struct store *s, const char *base, struct domain **out, struct beam_error *e) {
+  if (!base || !host_name_ok(span_of(base)) || strlen(base) + 1 + LABEL_MAX > HOST_MAX)
+    return err_set(e, BEAM_ERR_INVALID, "give a domain such as tunnel.example.com",
+                   "'%s' cannot be the domain of tunnels", base ? base : "");
+  struct domain *d = calloc(1, sizeof *d);
+  if (!d)
+    return err_set(e, BEAM_ERR_NOMEM, NULL, "out of memory");
+  d->store = s;
+  str_copy(d->base, sizeof d->base, base);
+  *out = d;
+  return 0;
+}
+
+void domain_free(struct domain *d) {
+  free(d);
+}
+
+const char *domain_base(const struct domain *d) {
+  return d->base;
+}
+
+static void full_name(const struct domain *d, struct span label, char out[HOST_MAX]) {
+  str_fmt(out, HOST_MAX, "%.*s.%s", SPAN_FMT(label), d->base);
+}
+
+/* "shop", "Shop" or "shop.tunnel.test" -> "shop.tunnel.test". */
+static int wanted_name(const struct domain *d, const char *wanted, char out[HOST_MAX], struct beam_error *e) {
+  char folded[HOST_MAX];
+  struct span label;
+  if (!host_fold(span_of(wanted), folded))
+    return err_set(e, BEAM_ERR_NAME, NULL, "'%.64s' cannot be a name", wanted);
+  label = span_of(folded);
+  if (strchr(folded, '.') && !host_label_under(folded, d->base, &label))
+    return err_set(e, BEAM_ERR_NAME, "give one word, such as --name shop", "'%.64s' is not a name under %s",
+                   folded, d->base);
+  int err = name_check(label, e);
+  if (!err)
+    full_name(d, label, out);
+  return err;
+}
+
+/* Ten friendly names, then eight hex digits, all tried in the store's one transaction. */
+enum { CANDIDATES = LIMIT_NAME_DRAWS + 1 };
+
+int domain_allocate(struct domain *d, struct loop *l, const char *principal, const char *wanted,
+                    uint16_t port, store_cb cb, void *user, struct store_op **op, struct beam_error *e) {
+  char names[CANDIDATES][HOST_MAX], label[LABEL_MAX];
+  const char *list[CANDIDATES];
+  struct store_claim c = {.principal = principal, .base = d->base, .port = port};
+  if (wanted && *wanted) {
+    int err = wanted_name(d, wanted, names[0], e);
+    if (err)
+      return err;
+    c.wanted = names[0];
+  } else {
+    for (unsigned i = 0; i < CANDIDATES; i++) {
+      i < LIMIT_NAME_DRAWS ? name_draw(label) : name_draw_hex(label);
+      full_name(d, span_of(label), names[i]);
+      list[i] = names[i];
+    }
+    c.candidates = list;
+    c.n = CANDIDATES;
+  }
+  int err = store_allocate(d->store, l, &c, cb, user, op);
+  return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
+                       beam_strerror(err))
+             : 0;
+}

@@ -248,6 +248,15 @@ static bool is_state_page(struct span target) {
          (target.n == n || target.p[n] == '/' || target.p[n] == '?');
 }
 
+static bool is_covered(const struct visit *v, const char *host) {
+  if (!v->cert || !strcmp(v->covered, host))
+    return true;
+  if (!cert_covers(v->cert, host))
+    return false;
+  str_copy(v->covered, HOST_MAX, host);
+  return true;
+}
+
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more) {
   struct worker *w = v->w;
   struct relay *r = w->relay;
@@ -263,7 +272,7 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
     answer_control(w, front, h);
   else if (!route_find(&w->routes, host, &route))
     page_answer(w->loop, front, h, PAGE_NO_TUNNEL, NULL);
-  else if (v->cert && !cert_covers(v->cert, host))
+  else if (!is_covered(v, host))
     page_answer(w->loop, front, h, PAGE_MISDIRECTED, NULL);
   else if (is_state_page(h->target))
     answer_state(w, front, h, host, &route);

@@ -14,6 +14,8 @@ struct visit {
   const char *local;     /* our address that was reached */
   const char *sni;
   struct cert *cert; /* what was shown, NULL on plain http */
+  char *
+      covered; /* 256 bytes the connection keeps: the host last found to be covered (looking it up parses the certificate) */
 };
 
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more);

@@ -28,6 +28,7 @@ struct visitor {
   char addr[64], addr_port[80], local[32];
   struct sniff hello;
   struct cert *cert;
+  char covered[256]; /* for dispatch */
 };
 
 /* The one way out. Whatever the stage holds is closed with the reason. */
@@ -56,7 +57,7 @@ static void refuse(struct visitor *v, int reason, const char *what) {
 
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct visitor *v = user;
-  struct visit visit = {v->w, v->secure, v->addr, v->addr_port, v->local, v->hello.sni, v->cert};
+  struct visit visit = {v->w, v->secure, v->addr, v->addr_port, v->local, v->hello.sni, v->cert, v->covered};
   dispatch_request(&visit, front, h, more);
 }
 

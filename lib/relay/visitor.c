@@ -75,7 +75,7 @@ static void on_front_closed(void *user, struct h1_front *f) {
 
 static void start_front(struct visitor *v, struct stream *s) {
   v->stage = FRONT;
-  v->handler = (struct http_handler){on_request, on_finished, v};
+  v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
   struct h1_front_conf conf = {v->secure, &v->handler, on_front_closed, v};
   int err = h1_front_new(s, &conf, &v->front);
   if (err)

@@ -50,16 +50,16 @@ int sock_release(struct stream *s, struct evbuffer *received);
 int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream **out);
 int sock_fd(struct stream *s); /* -1 when it is not a socket */
 
-/* --- in memory, on one (usually virtual) loop, for test/sim --- */
+/* --- in memory, on one (usually virtual) loop, for test/sim: no resolver, a dial reaches the listener of that very host and port --- */
 struct memnet_conf {
-  uint64_t seed;      /* for jitter and loss */
+  uint64_t seed;      /* of the jitter: the same seed gives the same run */
   uint64_t delay_ms;  /* one way */
   uint64_t jitter_ms; /* added, uniform */
 };
 int memnet_new(struct loop *l, const struct memnet_conf *conf, struct net **out);
 void memnet_free(struct net *n);
-/* Faults between two hosts by name (a dial's host is the listener's host string): "cut" resets every connection and refuses new ones until healed;
- * "blackhole" swallows everything silently, in one direction or both. */
+/* Faults of the connections to a host, the one a listener was given and a dial names. A cut resets them and refuses new ones until it is healed.
+ * In a black hole nothing arrives, in one direction or both, and nobody learns of it; when it is gone, what was sent goes on its way. */
 void memnet_cut(struct net *n, const char *host, bool on);
 enum { MEMNET_TO = 1, MEMNET_FROM = 2 };
 void memnet_blackhole(struct net *n, const char *host, int directions);

@@ -50,10 +50,33 @@ static int make_tcp(struct loop *l, struct stream **a, struct stream **b, void *
   return 0;
 }
 
+static int make_memnet(struct loop *l, struct stream **a, struct stream **b, void **extra) {
+  const struct memnet_conf conf = {.seed = 7, .delay_ms = 3, .jitter_ms = 4};
+  struct net *n;
+  struct listener *ls;
+  struct dial *d;
+  *a = *b = NULL;
+  if (memnet_new(l, &conf, &n) || net_listen(n, l, "relay", 443, false, on_accept, b, &ls) ||
+      net_dial(n, l, "relay", 443, 1000, on_dial, a, &d))
+    return BEAM_ERR_NOMEM;
+  loop_run_for(l, 100);
+  *extra = n;
+  return *a && *b ? 0 : BEAM_ERR_INTERNAL;
+}
+
+static void unmake_memnet(void *extra) {
+  memnet_free(extra);
+}
+
 int main(void) {
   const struct contract_kind kinds[] = {
       {.name = "mem, virtual clock", .virtual_clock = true, .holds = LIMIT_MEM_PIPE, .make = make_mem},
       {.name = "mem", .holds = LIMIT_MEM_PIPE, .make = make_mem},
+      {.name = "memnet",
+       .virtual_clock = true,
+       .holds = LIMIT_MEM_PIPE,
+       .make = make_memnet,
+       .unmake = unmake_memnet},
       {.name = "unix socket", .weak_abort = true, .make = make_unix},
       {.name = "tcp socket", .make = make_tcp},
   };

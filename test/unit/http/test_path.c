@@ -59,7 +59,7 @@ static const struct {
      OK "Content-Length: 0\r\n\r\n", OK "Content-Length: 0\r\n\r\n", .open = true, .idle = 1},
     {"hop-by-hop fields stay",
      "GET / HTTP/1.1\r\n" HOST "Connection: keep-alive, X-Hop, Host\r\nX-Hop: 1\r\nTE: "
-                               "trailers\r\nKeep-Alive: 1\r\nProxy-Connection: a\r\nA: 1\r\n\r\n",
+     "trailers\r\nKeep-Alive: 1\r\nProxy-Connection: a\r\nA: 1\r\n\r\n",
      "GET / HTTP/1.1\r\n" HOST "A: 1\r\n\r\n",
      OK "Connection: keep-alive, Y-Hop\r\nY-Hop: 1\r\nKeep-Alive: timeout=5\r\nContent-Length: 0\r\nB: "
         "1\r\n\r\n",

@@ -1,7 +1,8 @@
 /* How far ahead a peer may send on one stream. The window doubles when a whole one drained within two round trips: then the
- * window is what holds the sender back. What goes beyond the first 64 KiB is taken from the process's pool beforehand, and no
- * stream takes more than a quarter of what is left. Credit that was given cannot be taken back in HTTP/2: a window that
- * shrinks gives to the pool only what has been withheld since.
+ * window is what holds the sender back. What goes beyond the first 64 KiB is taken from the process's pool beforehand: all
+ * growth together gets half of it, and no step more than half of what is left of that. The other half is for the first
+ * 64 KiB of each stream. Credit that was given cannot be taken back in HTTP/2: a window that shrinks gives to the pool only
+ * what has been withheld since.
  */
 #include "io/budget.h"
 #include "link/h2.h"
@@ -74,7 +75,7 @@ static void grow(struct h2_stream *st) {
     return;
   if (more > LIMIT_STREAM_WINDOW_MAX - st->window)
     more = LIMIT_STREAM_WINDOW_MAX - st->window;
-  if (budget_take(&budget_pool, more, 3 * (size_t)more))
+  if (budget_take(&budget_pool, more, budget_pool.cap / 2 + more))
     set(st, st->window + more);
 }
 

@@ -17,6 +17,9 @@ struct pair_kind {
   int (*make)(struct loop *l, struct link **relay, struct link **agent);
 };
 
+int pair_h2(struct loop *l, struct link **relay,
+            struct link **agent); /* HTTP/2 over two joined memory streams */
+
 /* One end of a link and what it was told. */
 struct side {
   struct link *k;

@@ -89,6 +89,8 @@ static void soon(struct h1_front *f) {
 }
 
 static void kill_soon(struct h1_front *f, int reason) {
+  if (!f->track.failed)
+    f->track.failed = PAGE_TRUNCATED;
   f->kill = reason;
   soon(f);
 }

@@ -3,73 +3,92 @@
 #define BASE_LIMITS_H
 
 /* --- HTTP --- */
-#define LIMIT_HEAD_BYTES (64u * 1024)   /* request or response head: nginx takes 32 KiB, Node 16 KiB; cookies need room */
-#define LIMIT_HEAD_FIELDS 128u          /* browsers send about 20; more is an attack on hash tables */
-#define LIMIT_HEAD_ADDED_BYTES (8u * 1024) /* what we add to a head on its way (Forwarded, X-Forwarded-*, edits): a full head must still pass */
-#define LIMIT_HEAD_ADDED_FIELDS 32u     /* the same, counted in fields */
-#define LIMIT_HEAD_MS 10000u            /* a head arrives within one round trip; slow heads are slowloris */
-#define LIMIT_KEEPALIVE_MS 75000u       /* idle visitor connection; above the 60 s of common load balancers */
-#define LIMIT_CHUNK_LINE 256u           /* chunk size and extensions */
+#define LIMIT_HEAD_BYTES                                                                                     \
+  (64u * 1024) /* request or response head: nginx takes 32 KiB, Node 16 KiB; cookies need room */
+#define LIMIT_HEAD_FIELDS 128u /* browsers send about 20; more is an attack on hash tables */
+#define LIMIT_HEAD_ADDED_BYTES                                                                               \
+  (8u *                                                                                                      \
+   1024) /* what we add to a head on its way (Forwarded, X-Forwarded-*, edits): a full head must still pass */
+#define LIMIT_HEAD_ADDED_FIELDS 32u /* the same, counted in fields */
+#define LIMIT_HEAD_MS 10000u        /* a head arrives within one round trip; slow heads are slowloris */
+#define LIMIT_KEEPALIVE_MS 75000u   /* idle visitor connection; above the 60 s of common load balancers */
+#define LIMIT_CHUNK_LINE 256u       /* chunk size and extensions */
 #define LIMIT_PIPELINE_BYTES (64u * 1024) /* requests waiting behind the one being answered */
-#define LIMIT_UPSTREAM_IDLE 64u         /* idle connections kept to one local service */
-#define LIMIT_UPSTREAM_IDLE_MS 4000u    /* Node closes idle keep-alive connections after 5 s: stay below */
-#define LIMIT_UPSTREAM_DIAL_MS 5000u    /* a local service that does not accept in 5 s is hanging */
-#define LIMIT_UPSTREAM_INFOS 32u        /* informational responses before a final one: early hints come in twos and threes */
-#define LIMIT_UPSTREAM_HEAD_MS 120000u  /* first byte of the response: long polls and debuggers are slow */
+#define LIMIT_UPSTREAM_IDLE 64u           /* idle connections kept to one local service */
+#define LIMIT_UPSTREAM_IDLE_MS 4000u      /* Node closes idle keep-alive connections after 5 s: stay below */
+#define LIMIT_UPSTREAM_DIAL_MS 5000u      /* a local service that does not accept in 5 s is hanging */
+#define LIMIT_UPSTREAM_INFOS                                                                                 \
+  32u /* informational responses before a final one: early hints come in twos and threes */
+#define LIMIT_UPSTREAM_HEAD_MS 120000u /* first byte of the response: long polls and debuggers are slow */
 
 /* --- TLS --- */
-#define LIMIT_HANDSHAKE_MS 10000u       /* 10 s covers a satellite and two lost packets */
-#define LIMIT_CLIENT_HELLO (16u * 1024) /* post-quantum key shares and ECH make 2-4 KiB; 16 KiB is one record */
-#define LIMIT_EMPTY_RECORDS 16u         /* empty application records in a row: legal, useless, costs CPU */
-#define LIMIT_KEY_UPDATE_MS 1000u       /* a peer may ask for new keys once a second */
-#define LIMIT_KEY_UPDATE_BURST 4u       /* ... and so many at once: what was sent a second apart may arrive together */
-#define LIMIT_KEY_RECORDS (1u << 24)    /* records under one sending key; RFC 8446 5.5 allows 2^24.5 for AES-GCM */
-#define LIMIT_TLS_IN (64u * 1024)       /* plaintext decrypted and not taken: then records stay with the lower stream */
-#define LIMIT_TLS_OUT (256u * 1024)     /* plaintext written in a turn and not sealed; never more than the lower stream has room for */
+#define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
+#define LIMIT_CLIENT_HELLO                                                                                   \
+  (16u * 1024)                    /* post-quantum key shares and ECH make 2-4 KiB; 16 KiB is one record */
+#define LIMIT_EMPTY_RECORDS 16u   /* empty application records in a row: legal, useless, costs CPU */
+#define LIMIT_KEY_UPDATE_MS 1000u /* a peer may ask for new keys once a second */
+#define LIMIT_KEY_UPDATE_BURST                                                                               \
+  4u /* ... and so many at once: what was sent a second apart may arrive together */
+#define LIMIT_KEY_RECORDS                                                                                    \
+  (1u << 24) /* records under one sending key; RFC 8446 5.5 allows 2^24.5 for AES-GCM */
+#define LIMIT_TICKET_WAIT_MS                                                                                 \
+  1000u /* a client keeps the handshake context (42 KiB) this long for its first ticket */
+#define LIMIT_TICKET_ROTATE_S                                                                                \
+  (12 *                                                                                                      \
+   3600u) /* a ticket key seals this long, then opens as long again: what a stolen key betrays is bounded */
+#define LIMIT_TLS_IN                                                                                         \
+  (64u * 1024) /* plaintext decrypted and not taken: then records stay with the lower stream */
+#define LIMIT_TLS_OUT                                                                                        \
+  (256u *                                                                                                    \
+   1024) /* plaintext written in a turn and not sealed; never more than the lower stream has room for */
 
 /* --- streams --- */
-#define LIMIT_STREAM_WINDOW_MIN (64u * 1024)        /* a new stream's window: what a stalled visitor may hold */
+#define LIMIT_STREAM_WINDOW_MIN (64u * 1024) /* a new stream's window: what a stalled visitor may hold */
 #define LIMIT_STREAM_WINDOW_MAX (16u * 1024 * 1024) /* 1 Gbit/s at 128 ms */
-#define LIMIT_POOL_BYTES (32u * 1024 * 1024)        /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
-#define LIMIT_SOCK_IN (256u * 1024)                 /* received and not consumed: then the socket is not read any more */
-#define LIMIT_SOCK_OUT (256u * 1024)                /* written and not sent: then write takes nothing more */
-#define LIMIT_SOCK_DRAIN_MS 30000u                  /* closed in order: what was written may take this long to leave */
-#define LIMIT_SOCK_LINGER_MS 2000u                  /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */
-#define LIMIT_SPARE_BLOCKS 64u                      /* 64 KiB read blocks kept for reuse by a process: 4 MiB */
-#define LIMIT_MEM_PIPE (256u * 1024)                /* in-process stream, each direction */
+#define LIMIT_POOL_BYTES                                                                                     \
+  (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
+#define LIMIT_SOCK_IN (256u * 1024)  /* received and not consumed: then the socket is not read any more */
+#define LIMIT_SOCK_OUT (256u * 1024) /* written and not sent: then write takes nothing more */
+#define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
+#define LIMIT_SOCK_LINGER_MS                                                                                 \
+  2000u /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */
+#define LIMIT_SPARE_BLOCKS 64u       /* 64 KiB read blocks kept for reuse by a process: 4 MiB */
+#define LIMIT_MEM_PIPE (256u * 1024) /* in-process stream, each direction */
 
 /* --- network --- */
-#define LIMIT_DIAL_ADDRS 16u        /* addresses of one name that are tried: a timeout comes before more are reached */
-#define LIMIT_DIAL_STAGGER_MS 250u  /* before the next address is tried beside the last: RFC 8305 section 8 */
-#define LIMIT_RESOLVES 64u          /* name look-ups under way, one thread each */
-#define LIMIT_ACCEPTS 64u           /* connections accepted in one turn: then the others' events get theirs */
-#define LIMIT_ACCEPT_PAUSE_MS 100u  /* out of descriptors: newcomers wait in the backlog this long, then we look again */
+#define LIMIT_DIAL_ADDRS                                                                                     \
+  16u /* addresses of one name that are tried: a timeout comes before more are reached */
+#define LIMIT_DIAL_STAGGER_MS 250u /* before the next address is tried beside the last: RFC 8305 section 8 */
+#define LIMIT_RESOLVES 64u         /* name look-ups under way, one thread each */
+#define LIMIT_ACCEPTS 64u          /* connections accepted in one turn: then the others' events get theirs */
+#define LIMIT_ACCEPT_PAUSE_MS                                                                                \
+  100u /* out of descriptors: newcomers wait in the backlog this long, then we look again */
 
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */
 #define LIMIT_CONTROL_RATE 100u          /* control messages a second before a peer is a flood */
 #define LIMIT_STREAM_OPEN (4u * 1024)    /* the StreamOpen message */
 #define LIMIT_LINK_STREAMS 4096u         /* concurrent streams of one link: an agent's fair share */
-#define LIMIT_LINK_RESETS 10000u         /* streams a peer may abort within a second: wrk closing is a few hundred */
-#define LIMIT_PING_MS 10000u             /* control PING every 10 s ... */
-#define LIMIT_PONG_MS 8000u              /* ... dead 8 s later: noticed in under 20 s */
-#define LIMIT_LINK_WAIT_MS 2000u         /* a request waits this long for the agent's next link, then 503 */
-#define LIMIT_HELLO_MS 5000u             /* HELLO must follow the handshake */
+#define LIMIT_LINK_RESETS 10000u /* streams a peer may abort within a second: wrk closing is a few hundred */
+#define LIMIT_PING_MS 10000u     /* control PING every 10 s ... */
+#define LIMIT_PONG_MS 8000u      /* ... dead 8 s later: noticed in under 20 s */
+#define LIMIT_LINK_WAIT_MS 2000u /* a request waits this long for the agent's next link, then 503 */
+#define LIMIT_HELLO_MS 5000u     /* HELLO must follow the handshake */
 
 /* --- relay --- */
-#define LIMIT_WORKERS 64u                /* more loops than any machine we know has use for */
-#define LIMIT_VISITORS 16000u            /* connections a process: below the common hard limit of 20,000 descriptors */
-#define LIMIT_VISITORS_PER_ADDR 512u     /* one address: an office behind NAT fits, a flood does not */
-#define LIMIT_SESSIONS 20000u            /* agents a relay */
-#define LIMIT_TUNNELS_PER_SESSION 32u    /* a beam.yml with more is a mistake */
-#define LIMIT_NAMES_PER_PRINCIPAL 64u    /* names one device may hold */
-#define LIMIT_PENDING_REQUESTS 1024u     /* requests waiting for one session's next link */
+#define LIMIT_WORKERS 64u     /* more loops than any machine we know has use for */
+#define LIMIT_VISITORS 16000u /* connections a process: below the common hard limit of 20,000 descriptors */
+#define LIMIT_VISITORS_PER_ADDR 512u  /* one address: an office behind NAT fits, a flood does not */
+#define LIMIT_SESSIONS 20000u         /* agents a relay */
+#define LIMIT_TUNNELS_PER_SESSION 32u /* a beam.yml with more is a mistake */
+#define LIMIT_NAMES_PER_PRINCIPAL 64u /* names one device may hold */
+#define LIMIT_PENDING_REQUESTS 1024u  /* requests waiting for one session's next link */
 
 /* --- store --- */
-#define LIMIT_STORE_QUEUE 4096u          /* waiting operations; full: new binds are refused */
-#define LIMIT_NAME_DRAWS 10u             /* random names tried before hex digits */
+#define LIMIT_STORE_QUEUE 4096u /* waiting operations; full: new binds are refused */
+#define LIMIT_NAME_DRAWS 10u    /* random names tried before hex digits */
 
 /* --- loop --- */
-#define LIMIT_POSTS 65536u               /* cross-thread posts waiting on one loop */
+#define LIMIT_POSTS 65536u /* cross-thread posts waiting on one loop */
 
 #endif

@@ -18,8 +18,8 @@
 #include "identity/x509.h"
 
 /* ca.key holds key and certificate in one file, so that the two can never be of different minds; ca.pem is a copy of the certificate. */
-#define KEY_FILE  "ca.key"
-#define PEM_FILE  "ca.pem"
+#define KEY_FILE "ca.key"
+#define PEM_FILE "ca.pem"
 #define LOCK_FILE "keys.lock"
 
 enum {

@@ -7,9 +7,9 @@
 #include "identity/ca.h"
 
 #define X509_BEGIN_CERT "-----BEGIN CERTIFICATE-----\n"
-#define X509_END_CERT   "-----END CERTIFICATE-----\n"
-#define X509_BEGIN_KEY  "-----BEGIN EC PRIVATE KEY-----\n"
-#define X509_END_KEY    "-----END EC PRIVATE KEY-----\n"
+#define X509_END_CERT "-----END CERTIFICATE-----\n"
+#define X509_BEGIN_KEY "-----BEGIN EC PRIVATE KEY-----\n"
+#define X509_END_KEY "-----END EC PRIVATE KEY-----\n"
 
 int x509_init(struct beam_error *e);                       /* once or often; SYSTEM */
 int x509_random(void *unused, unsigned char *p, size_t n); /* mbedTLS's f_rng, on base/random */

@@ -16,17 +16,19 @@ struct store;
 struct store_op;
 
 /* Errors with text: STORE (corrupt, locked, disk full, made by a newer Beam), PERMISSION, NOMEM, SYSTEM, UNSUPPORTED (driver not in this build). */
-int store_open_memory(struct store **out, struct beam_error *e);
+int store_open_memory(
+    struct store **out,
+    struct beam_error *e); /* no thread: answers by the loop's next turn; tests and the sim */
 int store_open_sqlite(const char *path, struct store **out,
                       struct beam_error *e); /* several processes may share it */
 int store_open_file(const char *path, struct store **out,
                     struct beam_error *e); /* journal; one process only */
 /* The best driver of this build in dir: dir/beam.db (SQLite) or dir/beam.journal. Makes dir. */
 int store_open(const char *dir, struct store **out, struct beam_error *e);
-/* Carries out what is queued, then frees. Callbacks that have not run will not come. May be called before or after the loops are freed. */
+/* Carries out what is queued, then frees. Callbacks that have not run will not come, whether or not their loop runs on. NULL is accepted. */
 void store_close(struct store *s);
 
-enum { STORE_NAME = 256, STORE_PRINCIPAL = 64, STORE_ID = 33 };
+enum { STORE_NAME = 256, STORE_PRINCIPAL = 64, STORE_ID = 33, STORE_ROWS_MAX = 1000, STORE_KEEP_DAYS = 30 };
 
 enum store_status { STORE_PROVISIONING, STORE_ACTIVE, STORE_CLOSED };
 const char *store_status_text(enum store_status st);
@@ -61,7 +63,8 @@ struct store_reply {
 };
 typedef void (*store_cb)(void *user, int err, const struct store_reply *r);
 
-/* The requester is gone: cb will not come. On the loop's thread, before cb ran. What was asked may still be carried out. */
+/* The requester is gone: cb will not come. On the loop's thread, before cb ran. What was asked may still be carried out.
+ * Before a loop is freed its open operations are cancelled, or the store is closed. */
 void store_cancel(struct store_op *op);
 
 /* --- names --- */
@@ -80,7 +83,7 @@ int store_allocate(struct store *s, struct loop *l, const struct store_claim *c,
 /* Give a name up. NOT_FOUND; DENIED when it is another principal's. */
 int store_release(struct store *s, struct loop *l, const char *principal, const char *name, store_cb cb,
                   void *user, struct store_op **op);
-/* Names of a principal; NULL: all. */
+/* Names of a principal, NULL: all; by name, at most STORE_ROWS_MAX. */
 int store_names(struct store *s, struct loop *l, const char *principal, store_cb cb, void *user,
                 struct store_op **op);
 
@@ -92,10 +95,10 @@ int store_tunnel_put(struct store *s, struct loop *l, const struct store_tunnel 
 /* provisioning -> active -> closed, never back: INVALID. NOT_FOUND. */
 int store_tunnel_status(struct store *s, struct loop *l, const char *id, enum store_status st, store_cb cb,
                         void *user, struct store_op **op);
-/* Owner NULL: all; live: leave closed ones out. Newest first, at most 1000. */
+/* Owner NULL: all; live: leave closed ones out. Newest first, at most STORE_ROWS_MAX. */
 int store_tunnels(struct store *s, struct loop *l, const char *owner, bool live, store_cb cb, void *user,
                   struct store_op **op);
-/* At a relay's start: what a killed relay left open under base is closed. */
+/* At a relay's start: what a killed relay left open under base is closed, and rows closed over STORE_KEEP_DAYS ago are forgotten. */
 int store_tunnels_reset(struct store *s, struct loop *l, const char *base, store_cb cb, void *user,
                         struct store_op **op);
 

@@ -21,20 +21,20 @@
 
 static char tmp[64];
 
-static int tmp_make(void **state) {
+static inline int tmp_make(void **state) {
   (void)state;
   snprintf(tmp, sizeof tmp, "/tmp/beam-test-XXXXXX");
   return base_init() || !mkdtemp(tmp);
 }
 
-static int tmp_unlink(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
+static inline int tmp_unlink(const char *path, const struct stat *st, int flag, struct FTW *ftw) {
   (void)st;
   (void)flag;
   (void)ftw;
   return remove(path);
 }
 
-static int tmp_remove(void **state) {
+static inline int tmp_remove(void **state) {
   (void)state;
   return nftw(tmp, tmp_unlink, 8, FTW_DEPTH | FTW_PHYS);
 }

@@ -75,7 +75,5 @@ static void every_field_is_signed(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(both_directions), cmocka_unit_test(roles_do_not_mix),
                                      cmocka_unit_test(every_field_is_signed)};
-  (void)tmp_make;
-  (void)tmp_remove;
   return cmocka_run_group_tests(tests, keys, no_keys);
 }

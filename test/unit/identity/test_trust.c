@@ -5,7 +5,7 @@
 #include "identity/trust.h"
 
 #define HELLO .action = TRUST_HELLO, .proof_ok = true, .version_ok = true
-#define BIND  .action = TRUST_BIND, .label_ok = true
+#define BIND .action = TRUST_BIND, .label_ok = true
 
 static const struct {
   struct trust_facts f;

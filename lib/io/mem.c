@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/limits.h"
+#include "io/block.h"
 
 struct mem {
   struct stream s;
@@ -35,10 +36,10 @@ static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
     evbuffer_drain(from, n);
     return n;
   }
-  int took = evbuffer_remove_buffer(from, m->peer->s.in, n);
-  if (took > 0)
+  n = buffer_move(m->peer->s.in, from, n);
+  if (n)
     stream_tell_readable(&m->peer->s);
-  return took > 0 ? (size_t)took : 0;
+  return n;
 }
 
 static void finish(struct stream *s) {

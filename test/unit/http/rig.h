@@ -10,6 +10,7 @@
 
 #include <beam/beam.h>
 #include <event2/buffer.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -280,7 +280,7 @@ static void relays(void **state) {
   } table[] = {
       {"hE", 1, false}, {"hdE", 1, false}, {"hDE", 1, false}, {"hDTE", 1, false}, {"h", 0, false},
       {"", 0, false},   {"?", 0, true},    {"B", 0, true},    {"D", 0, true},     {"d", 0, true},
-      {"E", 0, true},   {"I", 0, true},    {"H", 0, false},    {"hI", 0, true},    {"hT", 0, true},
+      {"E", 0, true},   {"I", 0, true},    {"H", 0, false},   {"hI", 0, true},    {"hT", 0, true},
       {"hh", 0, true},  {"hDh", 1, true},  {"hDd", 1, true},  {"hDI", 1, true},   {"hS", 0, true},
       {"hDS", 1, true}, {"hDX", 1, true},  {"X", 0, true},    {"HE", 0, true},
   };

@@ -92,8 +92,6 @@ static void flush(void *arg) {
   }
   if (finished(h))
     destroy(h, h->bye_said ? 0 : BEAM_ERR_RESET);
-  else if (!h->dead && !h->closing && !nghttp2_session_want_read(h->ng) && !nghttp2_session_want_write(h->ng))
-    h2_die(h, BEAM_ERR_PROTOCOL); /* the engine gave up on the peer and told it so */
 }
 
 static void low_readable(void *user) {

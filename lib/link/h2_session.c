@@ -79,6 +79,8 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *h
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user) {
   (void)ng;
   struct h2 *h = user;
+  if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+    h2_die(h, h2_reason_of(frame->goaway.error_code)); /* the engine gave up on the peer and told it so */
   if (frame->hd.type != NGHTTP2_DATA || frame->hd.stream_id == h->control_id)
     return 0;
   struct h2_stream *st = stream_of(h, frame->hd.stream_id);
@@ -295,6 +297,8 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
   struct h2_stream *st = stream_of(h, id);
   if (!st || st->orphan)
     return nghttp2_session_consume_stream(ng, id, n) == NGHTTP2_ERR_NOMEM ? broken(h, BEAM_ERR_NOMEM) : 0;
+  if (stream_waiting(&st->s) + n > st->window + st->owed)
+    return 0; /* more than its credit: the engine is about to reset it, and hands on what came in the meantime */
   if (evbuffer_add(st->s.in, p, n))
     return broken(h, BEAM_ERR_NOMEM);
   h2_window_received(st);

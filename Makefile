@@ -148,6 +148,11 @@ $(UNIT) $(SIM): $(BUILD)/test/%: test/%.c $$(call helpers,test/%.c) $(BUILD)/lib
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(filter-out $<,$(filter %.c,$^)) $< $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
 
+# make build/test/bench/link_bench: one part of the library by itself, for whoever makes it faster.
+$(BUILD)/test/bench/%: test/bench/%.c $(BUILD)/libbeam.a
+	@mkdir -p $(@D)
+	$(CC) $(LIB_C) -o $@ $< $(BUILD)/libbeam.a $(LINK) $(LIBS)
+
 $(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -Wmissing-prototypes,$(LIB_C)) -o $@ $< $(BUILD)/libbeam.a -fsanitize=fuzzer $(LINK) $(LIBS)

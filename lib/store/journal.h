@@ -21,7 +21,7 @@ union journal_row {
 /* Returns the bytes written. */
 size_t journal_encode(uint8_t out[RECORD_MAX], enum change what, const void *row);
 
-enum { JOURNAL_TORN = -1, JOURNAL_DAMAGED = -2 };
+enum { JOURNAL_TORN = -1001, JOURNAL_DAMAGED = -1002 }; /* none of beam_err */
 /* Bytes of the record at p (> 0), 0 at the end of n, JOURNAL_TORN: the last record is not whole; JOURNAL_DAMAGED: something else is wrong. */
 long journal_decode(const uint8_t *p, size_t n, enum change *what, union journal_row *row);
 

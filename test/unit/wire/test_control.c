@@ -93,6 +93,22 @@ static void carries_every_kind(void **state) {
   }
 }
 
+/* Around the lengths where the prefix grows by a byte. */
+static void grows_its_length(void **state) {
+  (void)state;
+  static uint8_t wire[1100];
+  for (size_t n = 1; n < 1024; n++) {
+    beam_Control m = beam_Control_init_zero, got;
+    m.which_kind = beam_Control_hello_tag;
+    memset(m.kind.hello.token, 't', n);
+    long used = control_encode(&m, wire, sizeof wire);
+    size_t inner = n < 128 ? n + 2 : n + 3, whole = inner < 128 ? inner + 2 : inner + 3;
+    assert_int_equal(used, whole < 128 ? whole + 1 : whole + 2);
+    assert_int_equal(decoded(wire, (size_t)used, &got), used);
+    assert_int_equal(strlen(got.kind.hello.token), n);
+  }
+}
+
 #define LIT(s) (const uint8_t *)(s), sizeof(s) - 1
 
 static void judges_bytes(void **state) {
@@ -193,11 +209,9 @@ static void carries_a_stream_open(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(carries_a_hello),
-      cmocka_unit_test(survives_short_messages),
-      cmocka_unit_test(carries_every_kind),
-      cmocka_unit_test(judges_bytes),
-      cmocka_unit_test(refuses_texts_that_do_not_fit),
+      cmocka_unit_test(carries_a_hello),       cmocka_unit_test(survives_short_messages),
+      cmocka_unit_test(carries_every_kind),    cmocka_unit_test(grows_its_length),
+      cmocka_unit_test(judges_bytes),          cmocka_unit_test(refuses_texts_that_do_not_fit),
       cmocka_unit_test(carries_a_stream_open),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -184,6 +184,8 @@ static void refuses_heads(void **state) {
       {LIT(REQUEST), 0},
       {LIT(RESPONSE), 0},
       {LIT("\2"), 0},
+      {LIT("\1\0\144\0\0"), 0}, /* 100 */
+      {LIT("\1\3\347\0\0"), 0}, /* 999 */
       {LIT(REQUEST "\0\1a\0\1b"), 0},
       {LIT("\0\0\3GET\0\0\0\0\0\1/"), 0}, /* neither scheme nor authority known */
       {LIT("\0\0\7OPTIONS\0\4http\0\6a.test\0\1*"), 0},

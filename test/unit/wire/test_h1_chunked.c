@@ -180,6 +180,14 @@ static void stays_where_it_ended(void **state) {
   assert_int_equal(h1_chunked_next(&c, "1\r\n", 3, &used, &data), H1_CHUNK_END);
   assert_int_equal(used, 0);
   h1_chunked_init(&c);
+  static const char text[] = "0\r\nA: b\r\n\r\n";
+  assert_int_equal(h1_chunked_next(&c, text, sizeof text - 1, &used, &data), H1_CHUNK_TRAILERS);
+  assert_int_equal(used, 3);
+  assert_int_equal(data, 6);
+  assert_int_equal(h1_chunked_next(&c, text + 9, 2, &used, &data), H1_CHUNK_END);
+  assert_int_equal(h1_chunked_next(&c, "\r\n", 2, &used, &data), H1_CHUNK_END);
+  assert_int_equal(used, 0);
+  h1_chunked_init(&c);
   assert_int_equal(h1_chunked_next(&c, "x", 1, &used, &data), H1_CHUNK_BAD);
   assert_int_equal(h1_chunked_next(&c, "1\r\nx", 4, &used, &data), H1_CHUNK_BAD);
   assert_int_equal(data, 0);

@@ -1,18 +1,35 @@
 /* HTTP/1.1 written: heads, chunks, trailers, reasons. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
+#include <beam/beam.h>
 #include <event2/buffer.h>
+#include <event2/event.h>
 
 #include "base/limits.h"
+#include "wire/frame.h"
 #include "wire/h1.h"
 
 static struct evbuffer *buffer;
 
+/* libevent's memory, which can be told to run out. */
+static bool empty;
+
+static void *give(size_t n) {
+  return empty ? NULL : malloc(n);
+}
+
+static void *grow(void *p, size_t n) {
+  return empty ? NULL : realloc(p, n);
+}
+
 static int make_buffer(void **state) {
   (void)state;
+  event_set_mem_functions(give, grow, free);
   buffer = evbuffer_new();
   return buffer ? 0 : -1;
 }
@@ -94,6 +111,22 @@ static void writes_what_was_read(void **state) {
   http_head_free(&m.head);
 }
 
+static void says_when_memory_is_short(void **state) {
+  (void)state;
+  static char big[5000];
+  memset(big, 'x', sizeof big);
+  struct http_field field = {SPAN("a"), {big, sizeof big}};
+  struct http_head h = {.status = 200, .fields = &field, .fields_n = 1};
+  empty = true;
+  assert_int_equal(h1_write_head(buffer, &h), BEAM_ERR_NOMEM);
+  assert_int_equal(h1_write_last_chunk(buffer, &h), BEAM_ERR_NOMEM);
+  assert_int_equal(frame_head_write(buffer, FRAME_HEAD, &h), BEAM_ERR_NOMEM);
+  assert_int_equal(evbuffer_get_length(buffer), 0); /* nothing half-written */
+  empty = false;
+  assert_int_equal(h1_write_head(buffer, &h), 0);
+  evbuffer_drain(buffer, evbuffer_get_length(buffer));
+}
+
 static void knows_reasons(void **state) {
   (void)state;
   static const struct {
@@ -123,9 +156,8 @@ static void knows_reasons(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(writes_heads),
-      cmocka_unit_test(writes_chunks),
-      cmocka_unit_test(writes_what_was_read),
+      cmocka_unit_test(writes_heads),         cmocka_unit_test(writes_chunks),
+      cmocka_unit_test(writes_what_was_read), cmocka_unit_test(says_when_memory_is_short),
       cmocka_unit_test(knows_reasons),
   };
   return cmocka_run_group_tests(tests, make_buffer, free_buffer);

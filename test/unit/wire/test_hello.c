@@ -377,6 +377,8 @@ static void tells_protocols_apart(void **state) {
   memset(method, 'A', sizeof method);
   assert_int_equal(sniff_exact(method, 32, &s), SNIFF_MORE);
   assert_int_equal(sniff_exact(method, 33, &s), SNIFF_GARBAGE);
+  method[32] = ' ';
+  assert_int_equal(sniff_exact(method, 33, &s), SNIFF_HTTP1);
 }
 
 int main(void) {

@@ -17,6 +17,7 @@ static void parses_authorities(void **state) {
     unsigned port;
   } table[] = {
       {"a", "a", 0},
+      {"ABCDEFGHIJKLM.NOPQRSTUVWXYZ", "abcdefghijklm.nopqrstuvwxyz", 0},
       {"Shop.Example.COM:8443", "shop.example.com", 8443},
       {"shop.example.com.", "shop.example.com", 0},
       {"shop.example.com.:443", "shop.example.com", 443},

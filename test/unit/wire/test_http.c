@@ -136,6 +136,13 @@ static void builds_heads(void **state) {
   is(h.reason, "Not Found");
   http_head_free(&h);
 
+  for (uint16_t status = 100; status <= 999; status += 899) {
+    b = builder();
+    http_build_status(b, status, SPAN(""));
+    assert_int_equal(http_build_done(b, &h), 0);
+    assert_int_equal(h.status, status);
+    http_head_free(&h);
+  }
   http_build_free(builder());
   http_build_free(NULL);
 }
@@ -160,6 +167,9 @@ static void refuses_what_may_not_stand(void **state) {
   assert_int_equal(http_build_done(b, &h), BEAM_ERR_INVALID);
   b = builder();
   http_build_status(b, 99, SPAN("x"));
+  assert_int_equal(http_build_done(b, &h), BEAM_ERR_INVALID);
+  b = builder();
+  http_build_status(b, 1000, SPAN("x"));
   assert_int_equal(http_build_done(b, &h), BEAM_ERR_INVALID);
   b = builder();
   http_build_request(b, SPAN("GET"), SPAN("http"), SPAN("a.test"), SPAN("/x\r\n"));

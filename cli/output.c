@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 static bool utf8_locale(const struct cli_env *env) {
   const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
@@ -135,8 +136,15 @@ void out_error(struct output *o, const struct beam_error *e) {
 }
 
 void out_log(void *output, enum beam_log_level level, const char *line) {
-  (void)level; /* the line says it itself */
-  err_line(output, "%s", line);
+  static const char *const names[] = {"error", "warn", "info", "debug"};
+  struct timespec now;
+  struct tm utc;
+  char when[32];
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &utc);
+  strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &utc);
+  err_line(output, "%s.%03ldZ %s %s", when, now.tv_nsec / 1000000, (unsigned)level < 4 ? names[level] : "?",
+           line);
 }
 
 const char *printable(char *room, size_t cap, const char *text, size_t max) {

@@ -23,6 +23,7 @@ struct post {
 struct loop {
   struct event_base *base; /* NULL: virtual */
   uint64_t now;
+  bool stale; /* the poll may have slept since `now` was read: whoever asks first reads it again */
   struct loop_task soon, ends, frees; /* list heads */
   struct loop_timer **heap;
   size_t timers, heap_cap;
@@ -46,6 +47,10 @@ static uint64_t clock_ms(void) {
 }
 
 uint64_t loop_now(struct loop *l) {
+  if (l->stale) {
+    l->now = clock_ms();
+    l->stale = false;
+  }
   return l->now;
 }
 bool loop_is_virtual(struct loop *l) {
@@ -153,7 +158,7 @@ int timer_start(struct loop_timer *t, uint64_t ms) {
     l->heap = heap;
     l->heap_cap = cap;
   }
-  t->at = l->now + ms;
+  t->at = loop_now(l) + ms;
   t->order = l->timer_order++;
   heap_up(l, l->timers++, t);
   return 0;
@@ -328,6 +333,7 @@ static int turn(struct loop *l, int ms) {
   l->now = clock_ms();
   if (l->timers && l->heap[0]->at < l->now + wait)
     wait = l->heap[0]->at > l->now ? l->heap[0]->at - l->now : 0;
+  l->stale = true; /* an event's callback must not reckon from before the poll */
   if (wait) {
     struct timeval tv = {(time_t)(wait / 1000), (suseconds_t)(wait % 1000 * 1000)};
     event_add(l->tick, &tv);
@@ -336,6 +342,7 @@ static int turn(struct loop *l, int ms) {
     bad = event_base_loop(l->base, EVLOOP_NONBLOCK);
   }
   l->now = clock_ms();
+  l->stale = false;
   run_timers(l);
   run_tasks(l);
   return bad < 0 ? BEAM_ERR_SYSTEM : 0;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -319,6 +320,41 @@ static void loop_free_runs_what_asked_for_it(void **state) {
   assert_int_equal(not_this, 0);
 }
 
+/* --- the clock after a long poll --- */
+
+struct later {
+  uint64_t from;
+  struct note *note;
+};
+
+static void *post_after_20_ms(void *arg) {
+  struct later *p = arg;
+  struct timespec ts;
+  uint64_t now;
+  do {
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    now = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+  } while (now < p->from + 20);
+  loop_post(l, on_note, p->note);
+  return NULL;
+}
+
+/* A timer that is started by an event counts from the event, not from before the loop went to sleep. */
+static void events_see_the_time(void **state) {
+  (void)state;
+  struct note n;
+  struct later arg = {0, &n};
+  pthread_t thread;
+  note_init(&n, 'e');
+  loop_turn(l, 0);
+  arg.from = loop_now(l);
+  assert_int_equal(pthread_create(&thread, NULL, post_after_20_ms, &arg), 0);
+  while (!trace[0])
+    loop_turn(l, 10000);
+  pthread_join(thread, NULL);
+  assert_true(n.at >= arg.from + 20);
+}
+
 int main(void) {
 #define VIRTUAL(t) cmocka_unit_test_setup_teardown(t, up_virtual, down)
 #define REAL(t) cmocka_unit_test_setup_teardown(t, up_real, down)
@@ -336,6 +372,7 @@ int main(void) {
       REAL(posts_of_one_thread_keep_their_order),
       REAL(another_thread_may_stop_it),
       REAL(loop_free_runs_what_asked_for_it),
+      REAL(events_see_the_time),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

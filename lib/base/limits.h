@@ -47,8 +47,9 @@
 #define LIMIT_STREAM_WINDOW_MAX (16u * 1024 * 1024) /* 1 Gbit/s at 128 ms */
 #define LIMIT_POOL_BYTES                                                                                     \
   (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
-#define LIMIT_SOCK_IN (256u * 1024)  /* received and not consumed: then the socket is not read any more */
-#define LIMIT_SOCK_OUT (256u * 1024) /* written and not sent: then write takes nothing more */
+#define LIMIT_SOCK_MIN (64u * 1024)                 /* what a socket may hold each way, received and not consumed or written and not sent */
+#define LIMIT_SOCK_IN (256u * 1024)  /* received and not consumed while half of the pool is free: bulk needs big reads */
+#define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
 #define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
 #define LIMIT_SOCK_LINGER_MS                                                                                 \
   2000u /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */

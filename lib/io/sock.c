@@ -6,6 +6,7 @@
  * Reading: level-triggered, a block at a time. With `in` at its ceiling, or after the peer's end, reading stops, and an edge-triggered
  * watch takes its place that tells of nothing but errors: a reset must not wait until someone writes.
  * Writing: small writes of a turn leave together at its end; from FLUSH_NOW on at once, so that `out` stays small while the socket takes bytes.
+ * Memory: LIMIT_SOCK_MIN each way is everyone's; what a socket holds beyond it is charged to the pool, and stops when half of that is gone.
  */
 #include <beam/beam.h>
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "io/block.h"
+#include "io/budget.h"
 #include "io/net.h"
 
 enum { FLUSH_NOW = 32 * 1024, IOVECS = 64, READ_BLOCKS = 4 };
@@ -32,6 +34,7 @@ struct sock {
   struct event rd, wr;
   struct loop_task flush; /* at the turn's end; once draining: at the loop's end */
   struct loop_timer linger;
+  size_t charged;       /* to the pool: what in and out hold beyond LIMIT_SOCK_MIN */
   unsigned char blocks; /* to read at a time: doubles while reads fill all of them */
   unsigned reading : 1; /* rd reads; else it watches for errors, if `watching` */
   unsigned watching : 1;
@@ -44,6 +47,25 @@ static void on_read(evutil_socket_t fd, short what, void *arg);
 static void on_write(evutil_socket_t fd, short what, void *arg);
 static void on_watch(evutil_socket_t fd, short what, void *arg);
 static void flush(struct sock *k);
+
+/* --- how much it may hold --- */
+
+static size_t ceiling(size_t most) {
+  return budget_left(&budget_pool) > LIMIT_POOL_BYTES / 2 ? most : LIMIT_SOCK_MIN;
+}
+
+static size_t beyond(size_t held) {
+  return held > LIMIT_SOCK_MIN ? held - LIMIT_SOCK_MIN : 0;
+}
+
+static void charge(struct sock *k) {
+  size_t held = beyond(evbuffer_get_length(k->s.in)) + beyond(evbuffer_get_length(k->out));
+  if (held > k->charged)
+    budget_charge(&budget_pool, held - k->charged);
+  else if (held < k->charged)
+    budget_give(&budget_pool, k->charged - held);
+  k->charged = held;
+}
 
 /* --- what we want to hear --- */
 
@@ -67,8 +89,8 @@ static void set_reader(struct sock *k, bool reading, bool watching) {
 /* Edge and level cannot be mixed on one descriptor: while writing is wanted, on_write hears of errors instead of the watch. */
 static void interest(struct sock *k) {
   size_t held = evbuffer_get_length(k->s.in);
-  bool reading =
-      !k->s.in_ended && !k->s.dead && (k->reading ? held < LIMIT_SOCK_IN : held <= LIMIT_SOCK_IN / 2);
+  size_t most = ceiling(LIMIT_SOCK_IN);
+  bool reading = !k->s.in_ended && !k->s.dead && (k->reading ? held < most : held <= most / 2);
   if (!k->full && event_pending(&k->wr, EV_WRITE, NULL))
     event_del(&k->wr);
   set_reader(k, reading, !reading && !k->full && !k->s.dead);
@@ -85,6 +107,7 @@ static void destroy(struct sock *k) {
   timer_stop(&k->linger);
   if (k->fd >= 0)
     close(k->fd);
+  budget_give(&budget_pool, k->charged);
   if (k->out)
     evbuffer_free(k->out);
   stream_fini(&k->s);
@@ -103,6 +126,7 @@ static void died(struct sock *k, int reason) {
   stream_tell_closed(&k->s, reason);
   k->full = 0;
   evbuffer_drain(k->out, evbuffer_get_length(k->out));
+  charge(k);
   interest(k);
 }
 
@@ -113,7 +137,7 @@ static ssize_t receive(struct sock *k, bool *more) {
   void *block[READ_BLOCKS];
   struct iovec v[READ_BLOCKS];
   size_t held = evbuffer_get_length(k->s.in), want = (size_t)k->blocks * BLOCK_BYTES;
-  size_t room = held < LIMIT_SOCK_IN ? LIMIT_SOCK_IN - held : 0;
+  size_t most = ceiling(LIMIT_SOCK_IN), room = held < most ? most - held : 0;
   int n = 0;
   if (want > room)
     want = room;
@@ -138,6 +162,7 @@ static ssize_t receive(struct sock *k, bool *more) {
       result = BEAM_ERR_NOMEM; /* bytes are lost: the stream is over */
     got -= (ssize_t)part;
   }
+  charge(k);
   return result;
 }
 
@@ -191,6 +216,7 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
 static void consumed(struct stream *s, size_t n) {
   struct sock *k = (struct sock *)s;
   (void)n;
+  charge(k);
   if (!k->reading)
     interest(k);
 }
@@ -224,8 +250,10 @@ static void flush(struct sock *k) {
     struct msghdr msg = {.msg_iov = v, .msg_iovlen = (size_t)(n < IOVECS ? n : IOVECS)};
     ssize_t sent = sendmsg(k->fd, &msg, MSG_NOSIGNAL);
     int err = sent < 0 ? err_from_errno(errno) : 0;
-    if (sent > 0)
+    if (sent > 0) {
       evbuffer_drain(k->out, (size_t)sent);
+      charge(k);
+    }
     if (err == BEAM_AGAIN) {
       k->full = 1;
       interest(k);
@@ -244,7 +272,7 @@ static void flush(struct sock *k) {
 }
 
 static void told_room(struct sock *k) {
-  if (!k->draining && evbuffer_get_length(k->out) <= LIMIT_SOCK_OUT / 2)
+  if (!k->draining && evbuffer_get_length(k->out) <= ceiling(LIMIT_SOCK_OUT) / 2)
     stream_tell_writable(&k->s);
 }
 
@@ -266,14 +294,15 @@ static void on_write(evutil_socket_t fd, short what, void *arg) {
 
 static size_t room(struct stream *s) {
   struct sock *k = (struct sock *)s;
-  size_t held = evbuffer_get_length(k->out);
-  return held < LIMIT_SOCK_OUT ? LIMIT_SOCK_OUT - held : 0;
+  size_t held = evbuffer_get_length(k->out), most = ceiling(LIMIT_SOCK_OUT);
+  return held < most ? most - held : 0;
 }
 
 static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
   struct sock *k = (struct sock *)s;
   size_t r = room(s);
   n = buffer_move(k->out, from, n < r ? n : r);
+  charge(k);
   if (k->full || !n)
     return n;
   if (evbuffer_get_length(k->out) >= FLUSH_NOW)
@@ -300,6 +329,7 @@ static void close_sock(struct stream *s, int reason) {
   if (!reason && !timer_start(&k->linger, LIMIT_SOCK_DRAIN_MS)) {
     k->draining = 1;
     evbuffer_drain(s->in, evbuffer_get_length(s->in));
+    charge(k);
     task_cancel(&k->flush);
     task_init(&k->flush, destroy_task, k);
     loop_at_free(s->loop, &k->flush);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "io/budget.h"
 #include "io/net.h"
 #include "io/pipe.h"
 
@@ -101,6 +102,36 @@ static void stops_reading_at_the_ceiling(void **state) {
   close(peer);
 }
 
+/* When the pool is half gone, 64 KiB a way is what one may hold; more is charged to the pool, and given back. */
+static void holds_little_when_memory_is_short(void **state) {
+  (void)state;
+  int peer;
+  static char block[LIMIT_SOCK_OUT];
+  size_t before = budget_left(&budget_pool);
+  for (int rich = 0; rich < 2; rich++) {
+    struct stream *s = wrap(&peer);
+    size_t most = rich ? LIMIT_SOCK_OUT : LIMIT_SOCK_MIN;
+    if (!rich)
+      budget_charge(&budget_pool, LIMIT_POOL_BYTES / 2);
+    while (write(peer, block, sizeof block) > 0)
+      ;
+    while (stream_write(s, block, sizeof block) > 0)
+      ;
+    for (int i = 0; i < 10; i++) {
+      loop_turn(l, 0);
+      (void)!write(peer, block, sizeof block);
+    }
+    assert_int_equal(stream_waiting(s), most);
+    if (!rich)
+      budget_give(&budget_pool, LIMIT_POOL_BYTES / 2);
+    if (rich)
+      assert_int_equal(before - budget_left(&budget_pool), 2 * (most - LIMIT_SOCK_MIN));
+    stream_close(s, BEAM_ERR_RESET);
+    close(peer);
+    assert_int_equal(budget_left(&budget_pool), before);
+  }
+}
+
 static void close_in_order_drains_what_was_written(void **state) {
   (void)state;
   int peer;
@@ -163,6 +194,7 @@ int main(void) {
       cmocka_unit_test(moves_bytes_both_ways),
       cmocka_unit_test(writes_of_a_turn_leave_together),
       cmocka_unit_test(stops_reading_at_the_ceiling),
+      cmocka_unit_test(holds_little_when_memory_is_short),
       cmocka_unit_test(close_in_order_drains_what_was_written),
       cmocka_unit_test(gives_the_descriptor_with_what_was_received),
       cmocka_unit_test(loop_free_ends_draining_sockets),

@@ -5,6 +5,7 @@
 #include "base/str.h"
 #include "http/answer.h"
 #include "relay/session.h"
+#include "wire/h1.h"
 
 static void send_text(struct worker *w, struct http_end *front, const struct http_head *request,
                       uint16_t status, struct http_field extra, const char *body) {
@@ -12,7 +13,8 @@ static void send_text(struct worker *w, struct http_end *front, const struct htt
   str_fmt(length, sizeof length, "%zu", strlen(body));
   struct http_field fields[4] = {
       {SPAN("Content-Length"), span_of(length)}, {SPAN("Cache-Control"), SPAN("no-store")}, extra};
-  struct http_head head = {.status = status, .minor = 1, .fields = fields, .fields_n = 3};
+  struct http_head head = {
+      .status = status, .minor = 1, .reason = span_of(http_reason(status)), .fields = fields, .fields_n = 3};
   http_answer(w->loop, front, request, &head, body, strlen(body));
 }
 

@@ -16,7 +16,7 @@ enum { TASK_ROUNDS = 64 };
 
 struct post {
   struct post *next;
-  loop_fn fn;
+  loop_fn fn, dropped;
   void *arg;
 };
 
@@ -192,10 +192,14 @@ static void run_timers(struct loop *l) {
 /* --- posts --- */
 
 int loop_post(struct loop *l, loop_fn fn, void *arg) {
+  return loop_post_or(l, fn, NULL, arg);
+}
+
+int loop_post_or(struct loop *l, loop_fn fn, loop_fn dropped, void *arg) {
   struct post *p = malloc(sizeof *p);
   if (!p)
     return BEAM_ERR_NOMEM;
-  *p = (struct post){NULL, fn, arg};
+  *p = (struct post){NULL, fn, dropped, arg};
   pthread_mutex_lock(&l->lock);
   int err = l->closing ? BEAM_ERR_CLOSED : l->posts_waiting >= LIMIT_POSTS ? BEAM_ERR_LIMIT : 0;
   bool first = !l->posts;
@@ -308,6 +312,8 @@ void loop_free(struct loop *l) {
   pthread_mutex_unlock(&l->lock);
   for (struct post *p = take_posts(l), *next; p; p = next) {
     next = p->next;
+    if (p->dropped)
+      p->dropped(p->arg);
     free(p);
   }
   run_list(&l->frees);

@@ -35,6 +35,8 @@ struct event_base *loop_base(struct loop *l); /* for rank 2 (io) only; NULL on a
 
 /* Any thread. Keeps the order of one thread's posts. NOMEM, LIMIT (queue full), CLOSED. */
 int loop_post(struct loop *l, loop_fn fn, void *arg);
+/* The same; when the loop is freed before its turn comes, dropped(arg) runs inside loop_free() instead: what arg holds is let go. */
+int loop_post_or(struct loop *l, loop_fn fn, loop_fn dropped, void *arg);
 
 /* --- tasks: intrusive, cannot fail --- */
 struct loop_task {

@@ -228,7 +228,7 @@ static void work(struct request *r) {
     return;
   if (!r->resp_done)
     read_body(r);
-  if (r->dead)
+  if (r->dead || !r->c)
     return;
   if (r->upgraded && r->req_closed && flushed)
     stream_finish(r->c->s);

@@ -107,7 +107,7 @@ static void close_stream(struct stream *s, int reason) {
     return;
   }
   if (reason || st->fin_sent) { /* what was written has left, or does not matter any more */
-    reset(st, reason ? h2_code_of(reason) : NGHTTP2_NO_ERROR);
+    reset(st, !reason ? NGHTTP2_NO_ERROR : reason == BEAM_ERR_CLOSED ? NGHTTP2_CANCEL : h2_code_of(reason));
     h2_stream_free(st);
     return;
   }

@@ -545,7 +545,7 @@ static void test_giving_a_stream_away(void **state) {
   world_free(&w);
 }
 
-int contract_run(const struct pair_kind *with) {
+int link_contract_run(const struct pair_kind *with) {
   kind = with;
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_control_keeps_its_order),

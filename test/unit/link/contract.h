@@ -55,6 +55,6 @@ void world_open(struct world *w, struct tap **relay, struct tap **agent);
 int say_ping(struct link *k, uint64_t nonce);
 
 /* All of them; returns the number of failures, as main() does. */
-int contract_run(const struct pair_kind *kind);
+int link_contract_run(const struct pair_kind *kind);
 
 #endif

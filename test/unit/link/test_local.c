@@ -384,6 +384,6 @@ int main(void) {
       cmocka_unit_test(test_full_queue),
       cmocka_unit_test(test_control_is_bounded),
   };
-  int failed = contract_run(&local);
+  int failed = link_contract_run(&local);
   return failed + cmocka_run_group_tests_name("local, threads", tests, NULL, NULL);
 }

@@ -2,5 +2,5 @@
 
 int main(void) {
   static const struct pair_kind mem = {"mem", link_mem_pair};
-  return contract_run(&mem);
+  return link_contract_run(&mem);
 }

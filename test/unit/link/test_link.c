@@ -1,0 +1,81 @@
+/* The streams of every link, through the contract that all streams keep. */
+#include "contract.h"
+
+#include "../stream_contract.h"
+#include "base/limits.h"
+
+struct pair {
+  struct link *relay, *agent;
+  struct stream *accepted;
+};
+
+static void accepted(void *user, struct stream *s) {
+  ((struct pair *)user)->accepted = s;
+}
+
+static const struct link_events events = {.stream = accepted};
+
+static void given(void *user, struct link *k) {
+  *(struct link **)user = k;
+}
+
+static int pair_local(struct loop *l, struct link **relay, struct link **agent) {
+  int err = link_local_pair(l, l, relay, given, agent);
+  loop_run_for(l, 0);
+  return err;
+}
+
+static int make(struct loop *l, int (*pair)(struct loop *, struct link **, struct link **), bool swap,
+                struct stream **a, struct stream **b, void **extra) {
+  struct pair *p = calloc(1, sizeof *p);
+  assert_non_null(p);
+  *extra = p;
+  int err = pair(l, &p->relay, &p->agent);
+  if (err)
+    return err;
+  link_own(p->agent, &events, p);
+  loop_run_for(l, 0);
+  struct stream *s;
+  err = link_open(p->relay, &s);
+  loop_run_for(l, 0);
+  assert_true(err || p->accepted);
+  *a = swap ? p->accepted : s;
+  *b = swap ? s : p->accepted;
+  return err;
+}
+
+static void unmake(void *extra) {
+  struct pair *p = extra;
+  struct loop *l = p->relay->loop;
+  assert_int_equal(p->relay->streams + p->agent->streams, 0);
+  link_close(p->relay, 0);
+  link_close(p->agent, 0);
+  loop_run_for(l, 10000);
+  free(p);
+}
+
+static int make_h2(struct loop *l, struct stream **a, struct stream **b, void **extra) {
+  return make(l, pair_h2, false, a, b, extra);
+}
+static int make_h2_swapped(struct loop *l, struct stream **a, struct stream **b, void **extra) {
+  return make(l, pair_h2, true, a, b, extra);
+}
+static int make_mem(struct loop *l, struct stream **a, struct stream **b, void **extra) {
+  return make(l, link_mem_pair, false, a, b, extra);
+}
+static int make_local(struct loop *l, struct stream **a, struct stream **b, void **extra) {
+  return make(l, pair_local, false, a, b, extra);
+}
+
+int main(void) {
+  static const struct contract_kind kinds[] = {
+      {"stream of an h2 link", true, false, 2 * LIMIT_SOCK_OUT, make_h2, unmake},
+      {"stream of an h2 link, from the agent", true, false, 2 * LIMIT_SOCK_OUT, make_h2_swapped, unmake},
+      {"stream of a link in memory", true, false, LIMIT_MEM_PIPE, make_mem, unmake},
+      {"stream of a local link", true, false, LIMIT_STREAM_WINDOW_MIN, make_local, unmake},
+  };
+  int failed = 0;
+  for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    failed += contract_run(&kinds[i]);
+  return failed;
+}

@@ -1,5 +1,5 @@
 /* certs.h: the certificate for each name: one leaf per exact name from the relay's CA, renewed daily, or the owner's wildcard.
- * Snapshots are refcounted and immutable; every function may be called from any thread. */
+ * Snapshots are refcounted and immutable; every function may be called from any thread. Names are lower case, as host_fold() gives them. */
 #ifndef DOMAIN_CERTS_H
 #define DOMAIN_CERTS_H
 
@@ -8,12 +8,15 @@
 struct certs;
 struct tls_cert;
 
-/* With cert_file/key_file (else NULL): validated (cert_load) and must cover *.base or be refused with text. Borrows ca. */
+/* With cert_file and key_file (else NULL): validated (cert_load), and refused with text unless they cover *.base, a base of two labels or more.
+ * Borrows ca. INVALID, NOT_FOUND, PERMISSION, NOMEM, INTERNAL. */
 int certs_new(struct ca *ca, const char *base, const char *cert_file, const char *key_file,
               struct certs **out, struct beam_error *e);
-void certs_free(struct certs *c);
+void certs_free(struct certs *c); /* NULL accepted */
+/* Read the owner's files again (they were renewed); when that fails those of before stay. */
+int certs_reload(struct certs *c, struct beam_error *e);
 
-/* A name is bound: mint its leaf now (about a millisecond) unless the wildcard covers it. Counted: each add needs a drop. NOMEM, INTERNAL. */
+/* A name is bound: mint its leaf now (half a millisecond) unless the owner's certificate covers it. Counted: each add needs a drop. NOMEM, INVALID, INTERNAL. */
 int certs_add(struct certs *c, const char *name, struct beam_error *e);
 void certs_drop(struct certs *c, const char *name);
 
@@ -23,5 +26,8 @@ struct tls_cert *certs_get(struct certs *c, const char *name);
 struct cert *certs_get_cert(struct certs *c, const char *name);
 /* The leaf of the beam/1 link: of the relay CA, never the public one. */
 struct tls_cert *certs_get_link(struct certs *c);
+
+/* Tests: where the seconds since 1970 come from. Before any other thread knows c. */
+void certs_clock(struct certs *c, int64_t (*clock)(void));
 
 #endif

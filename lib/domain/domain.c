@@ -13,6 +13,7 @@ struct domain {
 };
 
 int domain_new(struct store *s, const char *base, struct domain **out, struct beam_error *e) {
+  *out = NULL;
   if (!base || !host_name_ok(span_of(base)) || strlen(base) + 1 + LABEL_MAX > HOST_MAX)
     return err_set(e, BEAM_ERR_INVALID, "give a domain such as tunnel.example.com",
                    "'%s' cannot be the domain of tunnels", base ? base : "");
@@ -77,6 +78,6 @@ int domain_allocate(struct domain *d, struct loop *l, const char *principal, con
   }
   int err = store_allocate(d->store, l, &c, cb, user, op);
   return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
-                       beam_strerror(err))
+                       err_find(err)->what)
              : 0;
 }

@@ -43,11 +43,12 @@ void name_draw_hex(char out[LABEL_MAX]) {
 
 /* What the relay, its owner or mail needs, and what visitors would take for the relay itself. */
 static const char *const reserved[] = {
-    "abuse",  "account",    "admin",     "api",  "app",       "auth",     "beam", "billing",
-    "blog",   "control",    "dashboard", "dns",  "docs",      "ftp",      "help", "hostmaster",
-    "imap",   "localhost",  "login",     "mail", "metrics",   "mta-sts",  "ns1",  "ns2",
-    "pop",    "postmaster", "relay",     "root", "secure",    "security", "smtp", "ssl",
-    "static", "status",     "support",   "sys",  "webmaster", "webmail",  "wpad", "www"};
+    "abuse",    "account", "autoconfig", "autodiscover", "isatap",     "admin",     "api",  "app",
+    "auth",     "beam",    "billing",    "blog",         "control",    "dashboard", "dns",  "docs",
+    "ftp",      "help",    "hostmaster", "imap",         "localhost",  "login",     "mail", "metrics",
+    "mta-sts",  "ns1",     "ns2",        "pop",          "postmaster", "relay",     "root", "secure",
+    "security", "smtp",    "ssl",        "static",       "status",     "support",   "sys",  "webmaster",
+    "webmail",  "wpad",    "www"};
 
 bool name_reserved(struct span label) {
   for (size_t i = 0; i < COUNT(reserved); i++)

@@ -161,6 +161,11 @@ static int complete(struct ca *ca, const char *from, struct beam_error *e) {
         e, BEAM_ERR_INVALID,
         "check this machine's clock; or move it away for a new CA, which every agent has to trust anew",
         "the relay's CA in %s has expired", from);
+  if (x509_seconds(&ca->crt.valid_from) > (int64_t)time(NULL))
+    log_warn("identity",
+             "the relay's CA is valid from %04d-%02d-%02d on: this machine's clock is wrong, or was when it "
+             "was made",
+             ca->crt.valid_from.year, ca->crt.valid_from.mon, ca->crt.valid_from.day);
   int n = mbedtls_x509_dn_gets(ca->subject, sizeof ca->subject, &ca->crt.subject);
   if (n < 0)
     return internal(e, "read the CA's name", n);

@@ -13,7 +13,6 @@
 #define LIMIT_HEAD_MS 10000u        /* a head arrives within one round trip; slow heads are slowloris */
 #define LIMIT_KEEPALIVE_MS 75000u   /* idle visitor connection; above the 60 s of common load balancers */
 #define LIMIT_CHUNK_LINE 256u       /* chunk size and extensions */
-#define LIMIT_PIPELINE_BYTES (64u * 1024) /* requests waiting behind the one being answered */
 #define LIMIT_UPSTREAM_IDLE 64u           /* idle connections kept to one local service */
 #define LIMIT_UPSTREAM_IDLE_MS 4000u      /* Node closes idle keep-alive connections after 5 s: stay below */
 #define LIMIT_UPSTREAM_DIAL_MS 5000u      /* a local service that does not accept in 5 s is hanging */

@@ -14,7 +14,8 @@
 
 extern _Atomic int log_level; /* lines above this are not even formatted */
 
-void log_write(enum beam_log_level level, const char *room, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void log_write(enum beam_log_level level, const char *room, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 struct log_gate { /* one per call site */
   _Atomic uint64_t window;
@@ -22,26 +23,26 @@ struct log_gate { /* one per call site */
 };
 bool log_gate_open(struct log_gate *g, unsigned *dropped);
 
-#define log_at(level, room, ...)                                                                               \
-  do {                                                                                                         \
-    if ((int)(level) <= atomic_load_explicit(&log_level, memory_order_relaxed))                                \
-      log_write((level), (room), __VA_ARGS__);                                                                 \
+#define log_at(level, room, ...)                                                                             \
+  do {                                                                                                       \
+    if ((int)(level) <= atomic_load_explicit(&log_level, memory_order_relaxed))                              \
+      log_write((level), (room), __VA_ARGS__);                                                               \
   } while (0)
 #define log_error(room, ...) log_at(BEAM_LOG_ERROR, room, __VA_ARGS__)
 #define log_warn(room, ...) log_at(BEAM_LOG_WARN, room, __VA_ARGS__)
 #define log_info(room, ...) log_at(BEAM_LOG_INFO, room, __VA_ARGS__)
 #define log_debug(room, ...) log_at(BEAM_LOG_DEBUG, room, __VA_ARGS__)
 
-#define log_limited(level, room, ...)                                                                          \
-  do {                                                                                                         \
-    static struct log_gate gate_;                                                                              \
-    unsigned dropped_;                                                                                         \
-    if ((int)(level) <= atomic_load_explicit(&log_level, memory_order_relaxed) &&                              \
-        log_gate_open(&gate_, &dropped_)) {                                                                    \
-      log_write((level), (room), __VA_ARGS__);                                                                 \
-      if (dropped_)                                                                                            \
-        log_write((level), (room), "%u lines like this one left out", dropped_);                               \
-    }                                                                                                          \
+#define log_limited(level, room, ...)                                                                        \
+  do {                                                                                                       \
+    static struct log_gate gate_;                                                                            \
+    unsigned dropped_;                                                                                       \
+    if ((int)(level) <= atomic_load_explicit(&log_level, memory_order_relaxed) &&                            \
+        log_gate_open(&gate_, &dropped_)) {                                                                  \
+      log_write((level), (room), __VA_ARGS__);                                                               \
+      if (dropped_)                                                                                          \
+        log_write((level), (room), "%u lines like this one left out", dropped_);                             \
+    }                                                                                                        \
   } while (0)
 
 #endif

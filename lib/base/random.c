@@ -6,9 +6,13 @@
 
 static _Thread_local uint64_t seeded; /* non-zero: the deterministic stream of a simulation */
 
-int base_init(void) { return sodium_init() < 0 ? BEAM_ERR_SYSTEM : 0; }
+int base_init(void) {
+  return sodium_init() < 0 ? BEAM_ERR_SYSTEM : 0;
+}
 
-void random_seed(uint64_t seed) { seeded = seed; }
+void random_seed(uint64_t seed) {
+  seeded = seed;
+}
 
 static uint64_t next_seeded(void) { /* splitmix64 */
   uint64_t z = (seeded += 0x9e3779b97f4a7c15u);

@@ -30,6 +30,6 @@ char *str_dup(const char *s); /* NULL stays NULL */
 bool str_u64(struct span s, uint64_t max, uint64_t *out);
 
 void hex_encode(char *dst, const void *src, size_t n); /* 2n+1 bytes */
-bool hex_decode(void *dst, size_t n, struct span hex);  /* exactly n bytes */
+bool hex_decode(void *dst, size_t n, struct span hex); /* exactly n bytes */
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "io/sockets.h"
+#include "obs/metrics.h"
 
 struct attempt {
   struct sockets_dial *dial;
@@ -67,6 +68,7 @@ static void tell(void *arg) {
   void *user = d->user;
   struct stream *s = d->won;
   int err = d->err;
+  metric_end(METRIC_ENDS_DIAL, err);
   dial_free(d);
   cb(user, s, err);
 }
@@ -242,6 +244,7 @@ int sockets_dial(struct net *net, struct loop *l, const char *host, uint16_t por
   }
   if (d->n)
     try_next(d); /* tells by a task, even when the kernel answers at once */
+  metric_add(METRIC_DIALS, 1);
   *out = (struct dial *)d;
   return 0;
 

@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "io/sockets.h"
+#include "obs/metrics.h"
 
 struct sockets_listener {
   struct loop *loop;
@@ -61,6 +62,7 @@ static void on_pause_over(void *arg) {
 /* Newcomers wait in the kernel's backlog: most will still be served, which closing them would not. */
 static void pause_accepting(struct sockets_listener *ls, int e) {
   char where[64];
+  metric_add(METRIC_ACCEPT_PAUSES, 1);
   addr_text(&ls->addr, true, where, sizeof where);
   log_limited(BEAM_LOG_WARN, "listen", "accept paused at=%s err=%s", where, strerror(e));
   if (!timer_start(&ls->pause, LIMIT_ACCEPT_PAUSE_MS))
@@ -85,9 +87,10 @@ static void on_accept(evutil_socket_t fd, short what, void *arg) {
         pause_accepting(ls, errno);
       break;
     }
-    if (got >= 0 &&
-        !sock_stream(ls->loop, got, &s)) /* other errors belong to the one connection: accept(2) */
-      ls->cb(ls->user, s, &peer);
+    if (got < 0 || sock_stream(ls->loop, got, &s))
+      continue; /* such an error belongs to the one connection: accept(2) */
+    metric_add(METRIC_ACCEPTED, 1);
+    ls->cb(ls->user, s, &peer);
   }
   ls->accepting = false;
   if (ls->closed)

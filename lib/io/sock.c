@@ -24,6 +24,7 @@
 #include "io/block.h"
 #include "io/budget.h"
 #include "io/net.h"
+#include "obs/metrics.h"
 
 enum { FLUSH_NOW = 32 * 1024, IOVECS = 64, READ_BLOCKS = 4 };
 
@@ -105,6 +106,7 @@ static void destroy(struct sock *k) {
   event_del(&k->wr);
   task_cancel(&k->flush);
   timer_stop(&k->linger);
+  metric_add(METRIC_SOCKETS, -1);
   if (k->fd >= 0)
     close(k->fd);
   budget_give(&budget_pool, k->charged);
@@ -119,6 +121,7 @@ static void destroy_task(void *arg) {
 }
 
 static void died(struct sock *k, int reason) {
+  metric_end(METRIC_ENDS_SOCKET, reason);
   if (k->draining) {
     destroy(k);
     return;
@@ -149,6 +152,8 @@ static ssize_t receive(struct sock *k, bool *more) {
   struct msghdr msg = {.msg_iov = v, .msg_iovlen = (size_t)n};
   ssize_t got = n ? recvmsg(k->fd, &msg, 0) : -1;
   ssize_t result = got >= 0 ? got : n ? err_from_errno(errno) : room ? BEAM_ERR_NOMEM : BEAM_AGAIN;
+  if (got > 0)
+    metric_add(METRIC_SOCKET_IN, got);
   *more = got > 0 && (size_t)got == want;
   if (*more && k->blocks < READ_BLOCKS)
     k->blocks *= 2;
@@ -252,6 +257,7 @@ static void flush(struct sock *k) {
     int err = sent < 0 ? err_from_errno(errno) : 0;
     if (sent > 0) {
       evbuffer_drain(k->out, (size_t)sent);
+      metric_add(METRIC_SOCKET_OUT, sent);
       charge(k);
     }
     if (err == BEAM_AGAIN) {
@@ -326,6 +332,8 @@ static void linger_over(void *arg) {
 
 static void close_sock(struct stream *s, int reason) {
   struct sock *k = (struct sock *)s;
+  if (!s->dead)
+    metric_end(METRIC_ENDS_SOCKET, reason);
   if (!reason && !timer_start(&k->linger, LIMIT_SOCK_DRAIN_MS)) {
     k->draining = 1;
     evbuffer_drain(s->in, evbuffer_get_length(s->in));
@@ -358,6 +366,7 @@ int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream 
     close(fd);
     return loop_is_virtual(l) ? BEAM_ERR_INVALID : BEAM_ERR_NOMEM;
   }
+  metric_add(METRIC_SOCKETS, 1);
   k->fd = fd;
   k->blocks = 1;
   task_init(&k->flush, flush_task, k);

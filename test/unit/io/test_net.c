@@ -19,6 +19,7 @@
 
 #include "base/limits.h"
 #include "io/net.h"
+#include "obs/metrics.h"
 
 static struct loop *l;
 
@@ -132,6 +133,8 @@ static void wait_for(int *what, int value) {
 }
 
 static void meet(const char *listen_on, const char *dial_to) {
+  int64_t sockets = metric_read(METRIC_SOCKETS), in_bytes = metric_read(METRIC_SOCKET_IN),
+          accepted = metric_read(METRIC_ACCEPTED), connected = metric_ends_read(METRIC_ENDS_DIAL, 0);
   struct seen in = {0}, out = {0};
   struct listener *ls;
   struct dial *d;
@@ -150,6 +153,10 @@ static void meet(const char *listen_on, const char *dial_to) {
   assert_int_equal(stream_write(out.s, "hi", 2), 2);
   while (stream_waiting(in.s) < 2)
     loop_turn(l, 1000);
+  assert_int_equal(metric_read(METRIC_SOCKETS) - sockets, 2);
+  assert_int_equal(metric_read(METRIC_SOCKET_IN) - in_bytes, 2);
+  assert_int_equal(metric_read(METRIC_ACCEPTED) - accepted, 1);
+  assert_int_equal(metric_ends_read(METRIC_ENDS_DIAL, 0) - connected, 1);
   assert_true(fcntl(sock_fd(in.s), F_GETFD) & FD_CLOEXEC);
   assert_true(fcntl(sock_fd(out.s), F_GETFD) & FD_CLOEXEC);
   stream_close(in.s, BEAM_ERR_CLOSED);

@@ -1,0 +1,100 @@
+#include "obs/metrics.h"
+
+#include <beam/beam.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+/* More threads than shards share one: still right, only slower. Reasons are the errors of beam.h, the last one catches what is unknown. */
+enum { SHARDS = 16, REASONS = 1 - BEAM_ERR_INTERNAL };
+
+struct shard {
+  _Alignas(64) _Atomic int64_t value[METRIC_COUNT];
+  _Atomic int64_t ends[METRIC_ENDS_COUNT][REASONS];
+};
+static struct shard shards[SHARDS];
+
+static struct shard *mine(void) {
+  static _Atomic unsigned next;
+  static _Thread_local struct shard *shard;
+  if (!shard)
+    shard = &shards[atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % SHARDS];
+  return shard;
+}
+
+void metric_add(enum metric m, int64_t n) {
+  atomic_fetch_add_explicit(&mine()->value[m], n, memory_order_relaxed);
+}
+
+int64_t metric_read(enum metric m) {
+  int64_t sum = 0;
+  for (int i = 0; i < SHARDS; i++)
+    sum += atomic_load_explicit(&shards[i].value[m], memory_order_relaxed);
+  return sum;
+}
+
+static int reason_row(int reason) {
+  return reason <= 0 && reason > -REASONS ? -reason : REASONS - 1;
+}
+
+void metric_end(enum metric_ends kind, int reason) {
+  atomic_fetch_add_explicit(&mine()->ends[kind][reason_row(reason)], 1, memory_order_relaxed);
+}
+
+int64_t metric_ends_read(enum metric_ends kind, int reason) {
+  int64_t sum = 0;
+  for (int i = 0; i < SHARDS; i++)
+    sum += atomic_load_explicit(&shards[i].ends[kind][reason_row(reason)], memory_order_relaxed);
+  return sum;
+}
+
+/* --- text --- */
+
+static const struct {
+  const char *name, *help;
+  bool gauge;
+} rows[METRIC_COUNT] = {
+    [METRIC_SOCKETS] = {"beam_sockets", "open stream sockets", true},
+    [METRIC_ACCEPTED] = {"beam_accepted_total", "connections accepted", false},
+    [METRIC_ACCEPT_PAUSES] = {"beam_accept_pauses_total", "waits for descriptors or memory", false},
+    [METRIC_DIALS] = {"beam_dials_total", "dials begun", false},
+    [METRIC_SOCKET_IN] = {"beam_socket_read_bytes_total", "bytes read from sockets", false},
+    [METRIC_SOCKET_OUT] = {"beam_socket_written_bytes_total", "bytes written to sockets", false},
+};
+static const char *const ends[METRIC_ENDS_COUNT] = {
+    [METRIC_ENDS_DIAL] = "dial",
+    [METRIC_ENDS_SOCKET] = "socket",
+};
+
+static void put(struct metrics_text *t, const char *line) {
+  size_t n = strlen(line);
+  if (t->len + n < t->cap)
+    memcpy(t->out + t->len, line, n + 1);
+  t->len += n;
+}
+
+void metrics_row(struct metrics_text *t, const char *name, const char *type, const char *help,
+                 int64_t value) {
+  char line[256];
+  if (str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %lld\n", name, help, name, type, name,
+              (long long)value))
+    put(t, line);
+}
+
+void metrics_write(struct metrics_text *t) {
+  for (int m = 0; m < METRIC_COUNT; m++)
+    metrics_row(t, rows[m].name, rows[m].gauge ? "gauge" : "counter", rows[m].help, metric_read(m));
+  put(t, "# HELP beam_ends_total what ended, and why\n# TYPE beam_ends_total counter\n");
+  for (int k = 0; k < METRIC_ENDS_COUNT; k++)
+    for (int r = 0; r < REASONS; r++) {
+      char line[128];
+      int64_t n = metric_ends_read(k, -r);
+      const char *code = r ? err_find(-r)->code : "ok";
+      if (n && str_fmt(line, sizeof line, "beam_ends_total{kind=\"%s\",reason=\"%s\"} %lld\n", ends[k], code,
+                       (long long)n))
+        put(t, line);
+    }
+}

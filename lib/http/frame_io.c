@@ -200,8 +200,8 @@ bool frame_io_flush(struct frame_io *io) {
   size_t n = evbuffer_get_length(io->pend);
   if (n && (stream_dead(io->s) || io->s->out_ended))
     evbuffer_drain(io->pend, n);
-  else if (n)
-    stream_move(io->s, io->pend, n);
+  else if (n && !stream_move(io->s, io->pend, n) && stream_room(io->s))
+    io->err = true; /* there was room: nothing else can be in the way */
   return !evbuffer_get_length(io->pend);
 }
 

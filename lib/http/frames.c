@@ -342,14 +342,12 @@ static void front_work(struct side *f) {
 /* --- events --- */
 
 static void work(struct side *f) {
+  if (!f->dead && f->handler)
+    front_work(f);
+  else if (!f->dead)
+    up_work(f);
   if (f->io.err && !f->dead)
     fail(f, PAGE_INTERNAL, BEAM_ERR_NOMEM);
-  if (f->dead)
-    return;
-  if (f->handler)
-    front_work(f);
-  else
-    up_work(f);
 }
 
 static void on_step(void *arg) {

@@ -173,8 +173,8 @@ bool h1_out_flush(struct h1_out *o) {
   size_t n = evbuffer_get_length(o->pend);
   if (n && (stream_dead(o->s) || o->s->out_ended))
     evbuffer_drain(o->pend, n);
-  else if (n)
-    stream_move(o->s, o->pend, n);
+  else if (n && !stream_move(o->s, o->pend, n) && stream_room(o->s))
+    o->err = BEAM_ERR_NOMEM; /* there was room: nothing else can be in the way */
   return !evbuffer_get_length(o->pend);
 }
 
@@ -210,8 +210,8 @@ size_t h1_out_body(struct h1_out *o, struct evbuffer *from, size_t n) {
   } else if (evbuffer_get_length(o->pend)) { /* with its head, in one go */
     if ((n = buffer_move(o->pend, from, n)))
       h1_out_flush(o);
-  } else {
-    n = stream_move(o->s, from, n);
+  } else if (!(n = stream_move(o->s, from, n)) && stream_room(o->s)) {
+    o->err = BEAM_ERR_NOMEM;
   }
   o->passed += n;
   if (o->kind == HTTP_BODY_LENGTH)

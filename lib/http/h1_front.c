@@ -452,7 +452,9 @@ static void work(struct h1_front *f) {
   pump_request(f);
   if (f->upgraded && f->resp_done && flushed && !f->req_closed)
     stream_finish(f->s); /* the upgraded connection's other half goes on */
-  if (f->req_closed && f->resp_done && !f->kill)
+  if (f->out.err)
+    die(f, f->out.err);
+  else if (f->req_closed && f->resp_done && !f->kill)
     finish(f);
 }
 

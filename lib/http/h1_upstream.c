@@ -222,6 +222,10 @@ static void work(struct request *r) {
   if (r->dead || !r->c)
     return;
   bool flushed = h1_out_flush(&r->c->out);
+  if (r->c->out.err) {
+    request_fail(r, PAGE_OVERLOADED);
+    return;
+  }
   while (!r->answered && !r->dead && r->c && r->end.peer && read_head(r))
     ;
   if (r->dead || !r->c || !r->answered)

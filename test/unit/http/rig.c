@@ -1,14 +1,18 @@
 #include "rig.h"
 
+int rig_calm;
+
 /* --- peers --- */
 
 void peer_read(struct peer *p) {
   if (!p->s)
     return;
+  rig_calm++;
   while (stream_waiting(p->s))
     stream_take(p->s, p->got, stream_waiting(p->s));
   if (stream_at_end(p->s))
     p->ended = true;
+  rig_calm--;
 }
 
 static void on_readable(void *user) {
@@ -107,7 +111,9 @@ static void dial_done(void *arg) {
   free(d);
   if (!err) {
     assert_true(r->dials < RIG_SERVICES);
+    rig_calm++;
     err = peer_pair(r->loop, &r->service[r->dials++], &s);
+    rig_calm--;
   }
   cb(user, s, err);
 }
@@ -116,6 +122,8 @@ static int fake_dial(struct net *n, struct loop *l, const char *host, uint16_t p
                      dial_cb cb, void *user, struct dial **out) {
   struct rig *r = (struct rig *)n;
   struct dial *d = calloc(1, sizeof *d);
+  if (!d)
+    return BEAM_ERR_NOMEM;
   assert_string_equal(host, "localhost");
   assert_int_equal(port, 3000);
   d->r = r;
@@ -159,10 +167,12 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
     page_answer(r->loop, front, h, r->answer_with, NULL);
     return;
   }
-  assert_int_equal(forward_to_local(h, NULL, &head), 0);
-  assert_int_equal(h1_pool_request(r->pool, &up), 0);
-  http_join(front, up);
-  http_send_head(front, &head, more);
+  if (forward_to_local(h, NULL, &head))
+    return; /* the front says so itself */
+  if (!h1_pool_request(r->pool, &up)) {
+    http_join(front, up);
+    http_send_head(front, &head, more);
+  }
   http_head_free(&head);
 }
 
@@ -172,17 +182,20 @@ static void to_agent(void *user, struct http_end *front, struct http_head *h, bo
   struct http_end *up;
   struct forward_facts facts = {"192.0.2.7", "https", "t.test"};
   struct http_head head;
+  if (forward_request(h, &facts, &head))
+    return;           /* the front says so itself */
+  head.fields_n -= 5; /* what forward_request adds is tested on its own */
+  rig_calm++;
   assert_int_equal(mem_pair(r->loop, &a, &b), 0);
-  assert_int_equal(frames_upstream(a, &up), 0);
   if (r->link_tap)
     peer_own(r->link_tap, b);
-  else
-    assert_int_equal(frames_front(b, &r->agent), 0);
-  assert_int_equal(forward_request(h, &facts, &head), 0);
-  size_t ours = head.fields_n - 5; /* what forward_request adds is tested on its own */
-  head.fields_n = ours;
-  http_join(front, up);
-  http_send_head(front, &head, more);
+  rig_calm--;
+  if (!r->link_tap && frames_front(b, &r->agent))
+    r->gone++; /* it takes the stream, also when it fails */
+  if (!frames_upstream(a, &up)) {
+    http_join(front, up);
+    http_send_head(front, &head, more);
+  }
   http_head_free(&head);
 }
 

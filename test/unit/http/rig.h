@@ -68,6 +68,9 @@ void rig_free(struct rig *r);
 void rig_run(struct rig *r); /* until nothing is left to do now */
 void rig_wait(struct rig *r, uint64_t ms);
 
+/* Not 0: what the rig itself allocates must not fail now (test_nomem asks). */
+extern int rig_calm;
+
 #define ROWS(table) (sizeof(table) / sizeof *(table))
 
 #endif

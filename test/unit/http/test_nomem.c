@@ -1,0 +1,122 @@
+/* Every allocation of a dialogue fails once: nothing crashes, nothing leaks, and whoever waits is told. */
+#include "rig.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INTERPOSE 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INTERPOSE 0
+#endif
+#endif
+#ifndef INTERPOSE
+#define INTERPOSE 1
+#endif
+
+#define HOST "Host: t.test\r\n"
+#define OK "HTTP/1.1 200 OK\r\n"
+
+static long fail_at; /* 0: never; else the allocation that fails */
+static long count, live;
+
+#if INTERPOSE
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t m);
+void *__libc_realloc(void *p, size_t n);
+void __libc_free(void *p);
+void *malloc(size_t n);
+void *calloc(size_t n, size_t m);
+void *realloc(void *p, size_t n);
+void free(void *p);
+
+static bool fails(void) {
+  return fail_at && !rig_calm && ++count == fail_at;
+}
+
+void *malloc(size_t n) {
+  void *p = fails() ? NULL : __libc_malloc(n);
+  live += p != NULL;
+  return p;
+}
+void *calloc(size_t n, size_t m) {
+  void *p = fails() ? NULL : __libc_calloc(n, m);
+  live += p != NULL;
+  return p;
+}
+void *realloc(void *old, size_t n) {
+  if (fails())
+    return NULL;
+  void *p = __libc_realloc(old, n);
+  live += !old && p;
+  return p;
+}
+void free(void *p) {
+  live -= p != NULL;
+  __libc_free(p);
+}
+#endif
+
+static const struct {
+  const char *request, *response;
+} rows[] = {
+    {"GET / HTTP/1.1\r\n" HOST "\r\n", OK "Content-Length: 2\r\n\r\nhi"},
+    {"POST / HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\nT: 1\r\n\r\n",
+     "HTTP/1.1 103 Early Hints\r\n\r\n" OK "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nT: 1\r\n\r\n"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\nabc",
+     "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"},
+    {"GET / HTTP/1.1\r\n" HOST "Connection: Upgrade\r\nUpgrade: x\r\n\r\nearly",
+     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nhello"},
+    {"GET / HTTP/1.1\r\n" HOST "\r\n", "no http\r\n\r\n"},
+    {"garbage\r\n\r\n", ""},
+};
+
+/* False: fewer allocations than that. */
+static bool dialogue(size_t i, enum rig_way way, long n, bool page) {
+  struct rig *r = rig_new(way);
+  count = 0;
+  r->answer_with = page ? PAGE_NO_TUNNEL : PAGE_NONE;
+  for (int turn = 0; turn < 2 && r->front; turn++) { /* the second over the kept connection */
+    peer_say(&r->visitor, rows[i].request);
+    fail_at = turn ? 0 : n;
+    rig_run(r);
+    fail_at = 0;
+    if (r->dials && !r->service[r->dials - 1].dead) {
+      rig_calm++;
+      peer_say(&r->service[r->dials - 1], rows[i].response);
+      rig_calm--;
+      fail_at = turn ? 0 : n;
+      rig_run(r);
+      fail_at = 0;
+    }
+    if (turn == 0 && r->front && rows[i].request[0] != 'P' && !strstr(rows[i].response, "101"))
+      assert_true(r->records >= 1); /* answered, one way or the other */
+  }
+  bool more = count >= n;
+  rig_free(r);
+  return more;
+}
+
+static void every_allocation(void **state) {
+  (void)state;
+#if !INTERPOSE
+  print_message("skipped: a sanitizer owns malloc\n");
+#endif
+  for (size_t i = 0; INTERPOSE && i < ROWS(rows); i++)
+    for (enum rig_way way = DIRECT; way <= FRAMES; way++)
+      for (int page = 0; page < 2; page++) {
+        dialogue(i, way, 1000000, page); /* what is made once stays */
+        long before = live;
+        long n = 1;
+        for (; n < 1000; n++) {
+          bool more = dialogue(i, way, n, page);
+          assert_int_equal(live, before);
+          if (!more)
+            break;
+        }
+        assert_true(n > 3 && n < 1000);
+      }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

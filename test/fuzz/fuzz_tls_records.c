@@ -48,8 +48,11 @@ static size_t make_record(struct input *in, struct records *from, const uint8_t 
   memset(record + RECORD_HEADER + *data_n, 0, pad + 1);
   if (pad)
     record[RECORD_HEADER + *data_n] = *type;
-  MUST(!records_seal(from, pad ? 0 : *type, record, *data_n + pad));
-  return *data_n + pad + RECORD_OVERHEAD;
+  size_t sealed = *data_n + pad;
+  MUST(!records_seal(from, pad ? 0 : *type, record, sealed));
+  while (!*type && *data_n) /* given none, the last byte that is not zero is the type */
+    *type = (*data)[--*data_n];
+  return sealed + RECORD_OVERHEAD;
 }
 
 static bool open_one(struct records *to, uint64_t now, size_t n, const uint8_t *data, size_t data_n,

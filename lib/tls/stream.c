@@ -110,8 +110,7 @@ static size_t room(struct stream *s) {
     return fits - held;
   if (!held && below)
     return LEAST;
-  t->lower->want_room = 1; /* it has room, but not enough for us: we want to hear when there is more */
-  return 0;
+  return 0; /* the flush that is due tells when there is more */
 }
 
 static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
@@ -233,7 +232,6 @@ static void close_tls(struct stream *s, int reason) {
   task_cancel(&t->flush);
   task_init(&t->flush, end_of_loop, t);
   loop_at_free(s->loop, &t->flush);
-  t->lower->want_room = 1;
 }
 
 static const struct stream_ops ops = {"tls", consumed, room, move, finish, close_tls};

@@ -179,6 +179,7 @@ static void libraries_agree(void **state) {
         assert_int_equal(aead_open(a, nonce, ad, sizeof ad, b_out, n + AEAD_TAG, a_out), BEAM_ERR_PROTOCOL);
       }
       assert_int_equal(aead_open(a, nonce, ad, sizeof ad, b_out, AEAD_TAG - 1, a_out), BEAM_ERR_PROTOCOL);
+      assert_int_equal(aead_open(b, nonce, ad, sizeof ad, b_out, AEAD_TAG - 1, a_out), BEAM_ERR_PROTOCOL);
       aead_free(a);
       aead_free(b);
     }

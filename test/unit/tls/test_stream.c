@@ -17,7 +17,8 @@
 #include "tls/stream.h"
 
 static struct pki_cert ca, other_ca, leaf, second, client_leaf, expired;
-static struct tls_cert *leaf_cert, *second_cert, *client_cert, *expired_cert;
+static struct tls_cert *leaf_cert, *second_cert, *client_cert, *expired_cert,
+    *bare_cert; /* bare: without its CA */
 static const char *const h2_h1[] = {"h2", "http/1.1", NULL}, *const h1[] = {"http/1.1", NULL},
                          *const beam[] = {"beam/1", NULL}, *const odd[] = {"odd", NULL};
 
@@ -33,6 +34,9 @@ static int make_pki(void **state) {
   second_cert = pki_tls_cert(&second);
   client_cert = pki_tls_cert(&client_leaf);
   expired_cert = pki_tls_cert(&expired);
+  struct pki_cert bare = leaf;
+  *strstr(strstr(bare.pem, "-----END") + 1, "-----BEGIN") = 0;
+  bare_cert = pki_tls_cert(&bare);
   return 0;
 }
 
@@ -42,6 +46,7 @@ static int free_pki(void **state) {
   tls_cert_unref(second_cert);
   tls_cert_unref(client_cert);
   tls_cert_unref(expired_cert);
+  tls_cert_unref(bare_cert);
   struct pki_cert *all[] = {&ca, &other_ca, &leaf, &second, &client_leaf, &expired};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     pki_free(all[i]);
@@ -53,6 +58,7 @@ static struct tls_cert *choose(void *user, const char *sni) {
   return !strcmp(sni, "shop.test") || !*sni ? tls_cert_ref(leaf_cert)
          : !strcmp(sni, "second.test")      ? tls_cert_ref(second_cert)
          : !strcmp(sni, "expired.test")     ? tls_cert_ref(expired_cert)
+         : !strcmp(sni, "bare.test")        ? tls_cert_ref(bare_cert)
                                             : NULL;
 }
 
@@ -186,6 +192,11 @@ static void who_is_let_in(void **state) {
       {"pin, expired",
        {0},
        {.trust = TLS_TRUST_CHAIN, .verify = must_not_be_asked, .server_name = "expired.test"},
+       BEAM_ERR_UNTRUSTED,
+       ANY},
+      {"pin, but the chain stops short of it",
+       {0},
+       {.trust = TLS_TRUST_CHAIN, .verify = must_not_be_asked, .server_name = "bare.test"},
        BEAM_ERR_UNTRUSTED,
        ANY},
       {"no common ALPN", {.alpn = h1}, {.alpn = odd}, ANY, BEAM_ERR_PROTOCOL},
@@ -759,6 +770,7 @@ static void data_after_close_notify_means_nothing(void **state) {
   assert_true(w.server.at_end);
   assert_int_equal(w.server.got, 0);
   assert_int_equal(w.server.closed, 0);
+  assert_int_equal(stream_waiting(inside(&w.server)->lower), 0); /* nor does it stay */
   world_close(&w);
 }
 

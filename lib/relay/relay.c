@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/str.h"
 #include "identity/trust.h"
+#include "obs/metrics.h"
 #include "relay/peers.h"
 #include "relay/server.h"
 #include "relay/tickets.h"
@@ -314,30 +315,26 @@ void relay_info(struct relay *r, struct beam_relay_info *out) {
 }
 
 size_t relay_metrics(struct relay *r, char *out, size_t cap) {
+  struct metrics_text t = {out, cap, 0};
   struct {
     const char *name, *type, *help;
-    uint64_t value;
+    int64_t value;
   } rows[] = {
-      {"beam_sessions", "gauge", "agents connected", (uint64_t)atomic_load(&r->sessions_now)},
-      {"beam_tunnels", "gauge", "names that answer", (uint64_t)atomic_load(&r->tunnels_now)},
-      {"beam_visitors", "gauge", "visitor connections", (uint64_t)atomic_load(&r->visitors_now)},
-      {"beam_requests_total", "counter", "requests since the start", atomic_load(&r->requests)},
-      {"beam_refused_total", "counter", "connections, greetings and binds refused", atomic_load(&r->refused)},
+      {"beam_sessions", "gauge", "agents connected", atomic_load(&r->sessions_now)},
+      {"beam_tunnels", "gauge", "names that answer", atomic_load(&r->tunnels_now)},
+      {"beam_visitors", "gauge", "visitor connections", atomic_load(&r->visitors_now)},
+      {"beam_requests_total", "counter", "requests since the start", (int64_t)atomic_load(&r->requests)},
+      {"beam_refused_total", "counter", "connections, greetings and binds refused",
+       (int64_t)atomic_load(&r->refused)},
       {"beam_descriptors_given_total", "counter", "visitors handed to the worker that has their agent",
-       atomic_load(&r->given)},
-      {"beam_worker_hops_total", "counter", "requests that crossed to another worker", atomic_load(&r->hops)},
+       (int64_t)atomic_load(&r->given)},
+      {"beam_worker_hops_total", "counter", "requests that crossed to another worker",
+       (int64_t)atomic_load(&r->hops)},
   };
-  size_t len = 0;
   if (cap)
     out[0] = 0;
-  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-    char line[256];
-    str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", rows[i].name, rows[i].help,
-            rows[i].name, rows[i].type, rows[i].name, (unsigned long long)rows[i].value);
-    size_t n = strlen(line);
-    if (len + n < cap)
-      memcpy(out + len, line, n + 1);
-    len += n;
-  }
-  return len;
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    metrics_row(&t, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+  metrics_write(&t); /* the process's: sockets, bytes, dials */
+  return t.len;
 }

@@ -375,12 +375,14 @@ static void reach_listener(struct memdial *d) {
   struct memlisten *ls = n->listeners;
   while (ls && (ls->host != d->host || ls->port != d->port))
     ls = ls->next;
-  if (!ls || d->host->cut)
+  if (!ls || d->host->cut) {
     d->err = BEAM_ERR_REFUSED;
-  else if (!(d->conn = conn_new(n, d->host)))
-    d->err = BEAM_ERR_NOMEM;
-  if (!d->conn)
     return;
+  }
+  if (!(d->conn = conn_new(n, d->host))) {
+    d->err = BEAM_ERR_NOMEM;
+    return;
+  }
   struct sockaddr_storage peer = {0};
   struct sockaddr_in *in4 = (struct sockaddr_in *)&peer;
   in4->sin_family = AF_INET;

@@ -20,6 +20,7 @@ struct h1_front_conf {
 int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_front **out);
 /* Finish: idle closes now, busy after the response in flight (Connection: close). */
 void h1_front_drain(struct h1_front *f);
+/* At once; closed() does not come. handler->finished() may, during the call. */
 void h1_front_abort(struct h1_front *f, int reason);
 
 #endif

@@ -246,6 +246,8 @@ static bool cut_row(size_t i, enum rig_way way, enum loss loss, size_t cut) {
   if (loss == VISITOR_RESETS || loss == FRONT_ABORTS) {
     assert_null(r->front);
     assert_int_equal(r->gone, way == FRAMES && r->heads);
+    if (r->records && r->last.failed == PAGE_VISITOR_GONE && r->dials)
+      assert_true(r->service[0].dead); /* it need not go on for nobody */
   }
   if (loss == POOL_FREED)
     for (unsigned k = 0; k < r->dials; k++)

@@ -75,20 +75,27 @@ static bool push_down(struct h2 *h) {
   return !n || stream_move(h->low, h->out, n) == n;
 }
 
+/* Frames into h->out, until there are as many bytes as the lower stream has room for, or none are left. */
+static int fill(struct h2 *h) {
+  while (evbuffer_get_length(h->out) < h->room) {
+    const uint8_t *p;
+    ssize_t n = h2_session_send(h, &p);
+    if (n <= 0)
+      return n < 0 ? BEAM_ERR_PROTOCOL : 0;
+    if (evbuffer_add(h->out, p, (size_t)n))
+      return BEAM_ERR_NOMEM;
+  }
+  return 0;
+}
+
 static void flush(void *arg) {
   struct h2 *h = arg;
-  const uint8_t *p;
-  ssize_t n = 0;
-  bool dead = h->dead && !h->closing;
-  while (!dead && push_down(h) && (h->room = stream_room(h->low)) > 0) {
-    size_t before = evbuffer_get_length(h->out);
-    while (evbuffer_get_length(h->out) < h->room && (n = h2_session_send(h, &p)) > 0)
-      if (evbuffer_add(h->out, p, (size_t)n))
-        n = NGHTTP2_ERR_NOMEM;
-    if (n < 0)
-      h2_die(h, BEAM_ERR_PROTOCOL);
-    if (n < 0 || evbuffer_get_length(h->out) == before)
-      break;
+  bool more = !h->dead || h->closing;
+  while (more && push_down(h) && (h->room = stream_room(h->low)) > 0) {
+    int err = fill(h);
+    if (err)
+      h2_die(h, err);
+    more = !err && evbuffer_get_length(h->out) > 0;
   }
   if (finished(h))
     destroy(h, h->bye_said ? 0 : BEAM_ERR_RESET);

@@ -105,9 +105,8 @@ static void low_readable(void *user) {
   struct h2 *h = user;
   struct evbuffer *in = stream_input(h->low);
   struct evbuffer_iovec v[16];
-  size_t n;
   h->k.heard = loop_now(h->k.loop);
-  while ((n = evbuffer_get_length(in)) > 0) {
+  while (evbuffer_get_length(in) > 0) {
     int pieces = evbuffer_peek(in, -1, NULL, v, 16), err = 0;
     size_t used = 0;
     for (int i = 0; i < pieces && i < 16; i++) {

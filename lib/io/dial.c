@@ -218,6 +218,8 @@ static bool is_localhost(const char *host) {
 int sockets_dial(struct net *net, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
                  dial_cb cb, void *user, struct dial **out) {
   (void)net;
+  if (loop_is_virtual(l))
+    return BEAM_ERR_INVALID;
   int err = BEAM_ERR_NOMEM;
   struct sockets_dial *d = calloc(1, sizeof *d);
   if (!d)

@@ -164,6 +164,8 @@ static int open_socket(struct sockets_listener *ls, bool reuse_port) {
 int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port,
                    accept_cb cb, void *user, struct listener **out) {
   (void)n;
+  if (loop_is_virtual(l))
+    return BEAM_ERR_INVALID;
   struct sockets_listener *ls = calloc(1, sizeof *ls);
   if (!ls)
     return BEAM_ERR_NOMEM;

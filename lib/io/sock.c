@@ -171,6 +171,14 @@ static ssize_t receive(struct sock *k, bool *more) {
   return result;
 }
 
+/* The connection is broken. What the peer said before (the reply to an upload it did not want) may still wait to be read. */
+static void broken(struct sock *k, int err) {
+  bool more = true;
+  while (!k->draining && !k->s.in_ended && more && receive(k, &more) > 0)
+    stream_tell_readable(&k->s);
+  died(k, err);
+}
+
 /* Nobody owns it any more: what comes is read and dropped, so that closing does not reset what the peer has yet to read. */
 static void discard(struct sock *k) {
   char *block = block_get();
@@ -215,7 +223,7 @@ static void on_watch(evutil_socket_t fd, short what, void *arg) {
   socklen_t len = sizeof e;
   (void)what;
   if (!getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) && e)
-    died(k, err_from_errno(e));
+    broken(k, err_from_errno(e));
 }
 
 static void consumed(struct stream *s, size_t n) {
@@ -227,14 +235,6 @@ static void consumed(struct stream *s, size_t n) {
 }
 
 /* --- writing --- */
-
-/* A write failed. What the peer said before it went (the reply to an upload it did not want) may still wait to be read. */
-static void write_failed(struct sock *k, int err) {
-  bool more = true;
-  while (!k->draining && !k->s.in_ended && more && receive(k, &more) > 0)
-    stream_tell_readable(&k->s);
-  died(k, err);
-}
 
 static void out_is_empty(struct sock *k) {
   if (k->s.out_ended && !k->fin) {
@@ -266,7 +266,7 @@ static void flush(struct sock *k) {
       return;
     }
     if (err) {
-      write_failed(k, err);
+      broken(k, err);
       return;
     }
   }

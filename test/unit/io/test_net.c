@@ -352,6 +352,18 @@ static void refuses_a_port_in_use(void **state) {
                    BEAM_ERR_INVALID);
 }
 
+static void sockets_need_a_real_clock(void **state) {
+  (void)state;
+  struct seen in = {0};
+  struct listener *ls;
+  struct dial *d;
+  struct loop *v;
+  assert_int_equal(loop_new_virtual(&v), 0);
+  assert_int_equal(net_listen(&net_sockets, v, "127.0.0.1", 0, false, on_accept, &in, &ls), BEAM_ERR_INVALID);
+  assert_int_equal(net_dial(&net_sockets, v, "127.0.0.1", 1, 1000, on_dial, &in, &d), BEAM_ERR_INVALID);
+  loop_free(v);
+}
+
 static void siblings_share_a_port_and_strangers_do_not(void **state) {
   (void)state;
   struct seen in = {0};
@@ -467,6 +479,46 @@ static void an_abort_is_a_reset(void **state) {
   }
 }
 
+static void on_readable(void *user) {
+  ++*(int *)user;
+}
+static void on_closed(void *user, int reason) {
+  ((int *)user)[1] = reason;
+}
+
+/* The peer answers and resets because it did not want the rest of what we upload: the answer is read before the reset is told. */
+static void an_answer_before_a_reset_is_heard(void **state) {
+  (void)state;
+  static const struct stream_events events = {on_readable, NULL, on_closed};
+  static char block[1024 * 1024];
+  struct seen in = {0};
+  struct listener *ls;
+  struct linger now = {1, 0};
+  char got[8];
+  int heard[2] = {0};
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  struct sockaddr_in a = {.sin_family = AF_INET,
+                          .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                          .sin_port = htons(net_listener_port(&net_sockets, ls))};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+  wait_for(&in.calls, 1);
+  stream_own(in.s, &events, heard);
+  while (stream_write(in.s, block, sizeof block) > 0)
+    ; /* the socket is full: the next thing we hear is that a write failed */
+  assert_int_equal(write(fd, "too big", 7), 7);
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+  close(fd);
+  while (!heard[1])
+    loop_turn(l, 1000);
+  assert_true(heard[0] > 0);
+  assert_int_equal(heard[1], BEAM_ERR_RESET);
+  assert_int_equal(evbuffer_remove(stream_input(in.s), got, sizeof got), 7);
+  assert_memory_equal(got, "too big", 7);
+  stream_close(in.s, 0);
+  net_listener_close(&net_sockets, ls);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(splits_host_and_port),
@@ -481,9 +533,11 @@ int main(void) {
       cmocka_unit_test(cancel_after_it_connected_closes_the_stream),
       cmocka_unit_test(a_lookup_may_outlive_its_dial_and_its_loop),
       cmocka_unit_test(refuses_a_port_in_use),
+      cmocka_unit_test(sockets_need_a_real_clock),
       cmocka_unit_test(siblings_share_a_port_and_strangers_do_not),
       cmocka_unit_test(a_listener_may_close_in_its_callback),
       cmocka_unit_test(an_abort_is_a_reset),
+      cmocka_unit_test(an_answer_before_a_reset_is_heard),
   };
   return cmocka_run_group_tests(tests, up, down);
 }

@@ -1,16 +1,21 @@
-/* link_bench.c: what an h2 link carries over an in-memory pair, one thread: bulk on 1 and 8 streams, and tiny streams a second.
+/* link_bench.c: what an h2 link carries with both ends on one thread: bulk on 1 and 8 streams, and tiny streams a second. First over a
+ * pair in memory, then over TLS in memory, then over TLS on a socket pair: the differences are what TLS and the kernel cost.
  *
- *   cc -O2 -D_GNU_SOURCE -Iinclude -Ilib -Ibuild/gen test/bench/link_bench.c build/libbeam.a -levent_core -lnghttp2 -lsodium ... && ./a.out
+ *   make build/test/bench/link_bench && build/test/bench/link_bench
  */
 #include <event2/buffer.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "base/limits.h"
+#include "identity/ca.h"
 #include "io/mem.h"
+#include "io/net.h"
 #include "link/link.h"
+#include "tls/tls.h"
 
 static double seconds(void) {
   struct timespec ts;
@@ -178,25 +183,84 @@ static void run_tiny(unsigned at_once, unsigned total) {
   printf("tiny %u at once: %.0f streams/s\n", at_once, total / (seconds() - from));
 }
 
-int main(void) {
+/* --- what carries the link --- */
+
+static struct tls_cert *cert;
+static struct tls_context *server, *client;
+
+static struct tls_cert *choose(void *user, const char *sni) {
+  (void)user, (void)sni;
+  return tls_cert_ref(cert);
+}
+
+static void contexts(void) {
+  static const char *const alpn[] = {"beam/1", NULL};
+  const char *name = "beam-relay";
+  struct ca *ca;
+  struct cert *c;
+  if (ca_ephemeral(&ca, NULL) || ca_issue(ca, &name, 1, CA_LINK, 24, &c, NULL) ||
+      tls_cert_new(c->chain, strlen(c->chain), c->key.p, c->key.n, &cert))
+    abort();
+  struct tls_server_config sc = {.alpn = alpn, .choose = choose, .link = true};
+  struct tls_client_config cc = {.alpn = alpn, .trust = TLS_TRUST_ANY, .name_any = true, .link = true};
+  if (tls_server_context(&sc, &server) || tls_client_context(&cc, &client))
+    abort();
+  cert_unref(c);
+  ca_free(ca);
+}
+
+static void secured(void *user, int err, struct stream *s, const struct tls_info *info) {
+  (void)info;
+  uint8_t exporter[32];
+  if (err || tls_exporter(s, exporter))
+    die(NULL, err);
+  if (link_h2_new(s, user ? LINK_RELAY : LINK_AGENT, exporter, user ? &relay : &agent))
+    abort();
+}
+
+static void connect_links(bool tls, bool sockets) {
   static const uint8_t exporter[32];
   struct stream *a, *b;
-  if (loop_new(&loop) || mem_pair(loop, &a, &b) || link_h2_new(a, LINK_RELAY, exporter, &relay) ||
-      link_h2_new(b, LINK_AGENT, exporter, &agent))
+  int fd[2];
+  relay = agent = NULL;
+  if (sockets ? socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) || sock_stream(loop, fd[0], &a) ||
+                    sock_stream(loop, fd[1], &b)
+              : mem_pair(loop, &a, &b))
+    abort();
+  if (tls && (tls_accept(a, server, secured, loop, NULL) || tls_connect(b, client, secured, NULL, NULL)))
+    abort();
+  if (!tls && (link_h2_new(a, LINK_RELAY, exporter, &relay) || link_h2_new(b, LINK_AGENT, exporter, &agent)))
+    abort();
+  while (!relay || !agent || !relay->ready || !agent->ready) {
+    loop_turn(loop, 1);
+    if (agent)
+      link_own(agent, &agent_events, NULL);
+    if (relay)
+      link_own(relay, &relay_events, NULL);
+  }
+}
+
+int main(void) {
+  static const char *const names[] = {"memory", "tls in memory", "tls on a socket pair"};
+  if (loop_new(&loop))
     return 1;
-  link_own(relay, &relay_events, NULL);
-  link_own(agent, &agent_events, NULL);
-  while (!relay->ready || !agent->ready)
-    loop_turn(loop, 1);
-  run_bulk(1, 2000000000);
-  run_bulk(8, 2000000000);
-  run_tiny(1, 50000);
-  run_tiny(64, 200000);
-  run_tiny(1000, 200000);
-  link_close(relay, 0);
-  link_close(agent, 0);
-  for (int i = 0; i < 10; i++)
-    loop_turn(loop, 1);
+  contexts();
+  for (int i = 0; i < 3; i++) {
+    printf("-- %s\n", names[i]);
+    connect_links(i > 0, i > 1);
+    run_bulk(1, 2000000000);
+    run_bulk(8, 2000000000);
+    run_tiny(1, 20000);
+    run_tiny(64, 100000);
+    run_tiny(1000, 100000);
+    link_close(relay, 0);
+    link_close(agent, 0);
+    for (int j = 0; j < 10; j++)
+      loop_turn(loop, 1);
+  }
+  tls_context_unref(server);
+  tls_context_unref(client);
+  tls_cert_unref(cert);
   loop_free(loop);
   return 0;
 }

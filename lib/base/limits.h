@@ -9,13 +9,13 @@
 #define LIMIT_HEAD_ADDED_BYTES                                                                               \
   (8u *                                                                                                      \
    1024) /* what we add to a head on its way (Forwarded, X-Forwarded-*, edits): a full head must still pass */
-#define LIMIT_HEAD_ADDED_FIELDS 32u /* the same, counted in fields */
-#define LIMIT_HEAD_MS 10000u        /* a head arrives within one round trip; slow heads are slowloris */
-#define LIMIT_KEEPALIVE_MS 75000u   /* idle visitor connection; above the 60 s of common load balancers */
-#define LIMIT_CHUNK_LINE 256u       /* chunk size and extensions */
-#define LIMIT_UPSTREAM_IDLE 64u           /* idle connections kept to one local service */
-#define LIMIT_UPSTREAM_IDLE_MS 4000u      /* Node closes idle keep-alive connections after 5 s: stay below */
-#define LIMIT_UPSTREAM_DIAL_MS 5000u      /* a local service that does not accept in 5 s is hanging */
+#define LIMIT_HEAD_ADDED_FIELDS 32u  /* the same, counted in fields */
+#define LIMIT_HEAD_MS 10000u         /* a head arrives within one round trip; slow heads are slowloris */
+#define LIMIT_KEEPALIVE_MS 75000u    /* idle visitor connection; above the 60 s of common load balancers */
+#define LIMIT_CHUNK_LINE 256u        /* chunk size and extensions */
+#define LIMIT_UPSTREAM_IDLE 64u      /* idle connections kept to one local service */
+#define LIMIT_UPSTREAM_IDLE_MS 4000u /* Node closes idle keep-alive connections after 5 s: stay below */
+#define LIMIT_UPSTREAM_DIAL_MS 5000u /* a local service that does not accept in 5 s is hanging */
 #define LIMIT_UPSTREAM_INFOS                                                                                 \
   32u /* informational responses before a final one: early hints come in twos and threes */
 #define LIMIT_UPSTREAM_HEAD_MS 120000u /* first byte of the response: long polls and debuggers are slow */
@@ -46,8 +46,10 @@
 #define LIMIT_STREAM_WINDOW_MAX (16u * 1024 * 1024) /* 1 Gbit/s at 128 ms */
 #define LIMIT_POOL_BYTES                                                                                     \
   (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
-#define LIMIT_SOCK_MIN (64u * 1024)                 /* what a socket may hold each way, received and not consumed or written and not sent */
-#define LIMIT_SOCK_IN (256u * 1024)  /* received and not consumed while half of the pool is free: bulk needs big reads */
+#define LIMIT_SOCK_MIN                                                                                       \
+  (64u * 1024) /* what a socket may hold each way, received and not consumed or written and not sent */
+#define LIMIT_SOCK_IN                                                                                        \
+  (256u * 1024) /* received and not consumed while half of the pool is free: bulk needs big reads */
 #define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
 #define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
 #define LIMIT_SOCK_LINGER_MS                                                                                 \
@@ -82,7 +84,10 @@
 #define LIMIT_SESSIONS 20000u         /* agents a relay */
 #define LIMIT_TUNNELS_PER_SESSION 32u /* a beam.yml with more is a mistake */
 #define LIMIT_NAMES_PER_PRINCIPAL 64u /* names one device may hold */
-#define LIMIT_PENDING_REQUESTS 1024u  /* requests waiting for one session's next link */
+#define LIMIT_AUDIT_RATE                                                                                     \
+  2u /* audit rows a second and worker, on average: strangers cause them, and they stay */
+#define LIMIT_AUDIT_BURST 200u       /* a relay that restarts sees all its agents at once */
+#define LIMIT_PENDING_REQUESTS 1024u /* requests waiting for one session's next link */
 
 /* --- store --- */
 #define LIMIT_STORE_QUEUE 4096u /* waiting operations; full: new binds are refused */

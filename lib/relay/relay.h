@@ -33,6 +33,11 @@ struct listen_spec {
 };
 enum { LISTEN_MAX = 8 };
 
+struct audit_gate { /* audit.c */
+  uint64_t since, spent;
+  unsigned left_out;
+};
+
 struct worker {
   struct relay *relay;
   unsigned index;
@@ -54,6 +59,7 @@ struct worker {
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
   struct admit *admit;
+  struct audit_gate audit;
   struct loop_timer sweep;
 };
 

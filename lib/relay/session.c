@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "identity/trust.h"
 #include "link/greet.h"
+#include "relay/audit.h"
 #include "wire/host.h"
 
 struct tunnel {
@@ -32,6 +33,7 @@ struct session {
   struct link *link;
   bool up;
   char device[KEY_ID], agent[96], addr[80];
+  struct sockaddr_storage peer; /* counted by address while we live */
   struct tunnel *tunnels;
   unsigned tunnels_n;
   struct session *prev, *next; /* greeting ones */
@@ -42,9 +44,8 @@ static void session_end(struct session *s, int reason);
 
 /* --- small helpers --- */
 
-static void audit(struct session *s, const char *action, const char *subject, const char *detail) {
-  struct store_audit a = {s->device[0] ? s->device : s->addr, action, subject, detail};
-  store_audit(s->w->relay->store, s->w->loop, &a, NULL, NULL, NULL);
+static void note(struct session *s, const char *action, const char *subject, const char *detail) {
+  audit(s->w, s->device[0] ? s->device : s->addr, action, subject, detail);
 }
 
 static void say(struct session *s, const beam_Control *m) {
@@ -106,7 +107,7 @@ static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *w
 static void refuse_bind(struct tunnel *t, const struct beam_error *e) {
   struct session *s = t->session;
   log_limited(BEAM_LOG_WARN, "session", "bind refused device=%s code=%s", s->device, beam_err_code(e->code));
-  audit(s, "bind.refused", t->name, e->what);
+  note(s, "bind.refused", t->name, e->what);
   atomic_fetch_add(&s->w->relay->refused, 1);
   send_error(s, t->id, e);
   tunnel_free(t);
@@ -163,7 +164,7 @@ static void publish_live(struct tunnel *t) {
   str_copy(row.name, sizeof row.name, t->name);
   str_copy(row.framework, sizeof row.framework, t->framework);
   store_tunnel_put(r->store, s->w->loop, &row, NULL, NULL, NULL);
-  audit(s, "bind", t->name, s->agent);
+  note(s, "bind", t->name, s->agent);
   t->live = true;
   atomic_fetch_add(&r->tunnels_now, 1);
   str_copy(c.name, sizeof c.name, t->name);
@@ -306,7 +307,7 @@ static int decide(void *user, struct link *k, const struct greet_peer *peer, uin
     return 0;
   }
   err_set(why, v.err, v.hint, "%s", v.reason);
-  audit(s, "hello.refused", s->addr, v.reason);
+  note(s, "hello.refused", s->addr, v.reason);
   atomic_fetch_add(&r->refused, 1);
   return v.err;
 }
@@ -329,25 +330,30 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
   HASH_ADD(hh, s->w->sessions, id, sizeof s->id, s);
   atomic_fetch_add(&s->w->relay->sessions_now, 1);
   log_info("session", "agent up device=%s from=%s agent=%s", s->device, s->addr, s->agent);
-  audit(s, "hello", s->addr, s->agent);
+  note(s, "hello", s->addr, s->agent);
   relay_event(s->w->relay, "session_up", NULL, s->agent, NULL);
 }
 
-void session_accept(struct worker *w, struct stream *st, const char *addr) {
+void session_accept(struct worker *w, struct stream *st, const char *addr,
+                    const struct sockaddr_storage *peer) {
   struct relay *r = w->relay;
   uint8_t exporter[TLS_EXPORT_BYTES];
   struct session *s = calloc(1, sizeof *s);
-  int err = s ? tls_exporter(st, exporter) : BEAM_ERR_NOMEM;
+  int err = !s ? BEAM_ERR_NOMEM : admit_enter(w->admit, peer) ? tls_exporter(st, exporter) : BEAM_ERR_LIMIT;
   if (err) {
+    if (s && err != BEAM_ERR_LIMIT)
+      admit_leave(w->admit, peer);
     free(s);
     stream_close(st, err);
     return;
   }
+  s->peer = *peer;
   s->w = w;
   s->id = atomic_fetch_add(&r->session_ids, 1) + 1;
   str_copy(s->addr, sizeof s->addr, addr);
   err = link_h2_new(st, LINK_RELAY, exporter, &s->link);
   if (err) {
+    admit_leave(w->admit, peer);
     free(s);
     return;
   }
@@ -372,6 +378,7 @@ static void session_end(struct session *s, int reason) {
     DL_DELETE(s->w->greeting, s);
   }
   link_close(s->link, reason);
+  admit_leave(s->w->admit, &s->peer);
   free(s);
 }
 

@@ -93,7 +93,7 @@ static void on_tls(void *user, int err, struct stream *s, const struct tls_info 
     return;
   }
   if (v->stage == TLS_AGENT) {
-    session_accept(v->w, s, v->addr_port);
+    session_accept(v->w, s, v->addr_port, &v->peer);
     visitor_end(v, 0);
     return;
   }

@@ -299,6 +299,9 @@ int options_parse(struct options *o, const struct cli_env *env, struct beam_erro
   *o = (struct options){0};
   int r = read_line(o, &line, env, e);
   early(o, &line, env);
+  for (int i = 1; r && i < env->argc;
+       i++) /* a program that asked for JSON gets it also when the rest is nonsense */
+    o->json = o->json || strcmp(env->argv[i], "--json") == 0;
   if (r)
     return r;
   if (!o->command) {

@@ -12,16 +12,29 @@ export const long = process.env.BEAM_TEST_LONG === '1';
 export const sanitized = !!process.env.BEAM_SAN;
 export const patience = sanitized ? 60_000 : 20_000;
 
+// The last thing made is the first to go: programs before their directories, mounts before what they are mounted on.
+const stacks = new WeakMap();
+export function cleanUp(t, undo) {
+  let stack = stacks.get(t);
+  if (!stack) {
+    stacks.set(t, (stack = []));
+    t.after(async () => {
+      while (stack.length) await stack.pop()();
+    });
+  }
+  stack.push(undo);
+}
+
 export function tempDir(t) {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'beam-e2e-'));
-  t.after(() => fs.rmSync(dir, { recursive: true, force: true }));
+  cleanUp(t, () => fs.rmSync(dir, { recursive: true, force: true }));
   return dir;
 }
 
 /** An environment in which nothing of the user's is seen or touched. */
 export function cleanEnv(dir, extra = {}) {
   const env = { PATH: process.env.PATH, HOME: dir, XDG_RUNTIME_DIR: dir, LANG: 'C.UTF-8', ...extra };
-  for (const name of ['ASAN_OPTIONS', 'UBSAN_OPTIONS', 'TSAN_OPTIONS', 'LSAN_OPTIONS', 'BEAM_WORKERS'])
+  for (const name of ['ASAN_OPTIONS', 'UBSAN_OPTIONS', 'TSAN_OPTIONS', 'LSAN_OPTIONS'])
     if (process.env[name]) env[name] = process.env[name];
   return env;
 }
@@ -79,7 +92,7 @@ export class Program {
         done({ code: 127 });
       });
     });
-    t.after(() => this.kill());
+    cleanUp(t, () => this.kill());
   }
 
   #line(line) {

@@ -4,7 +4,7 @@ import http from 'node:http';
 import https from 'node:https';
 import path from 'node:path';
 import tls from 'node:tls';
-import { Program, beam, cleanEnv, tempDir } from './run.mjs';
+import { Program, beam, cleanEnv, cleanUp, tempDir } from './run.mjs';
 
 export async function startRelay(t, dir, args = [], options = {}) {
   const data = options.data ?? path.join(dir, 'relay');
@@ -117,7 +117,8 @@ export async function listen(t, server, port = 0, host = '127.0.0.1') {
     socket.on('close', () => sockets.delete(socket));
   });
   await new Promise((resolve, reject) => server.once('error', reject).listen(port, host, resolve));
-  t.after(
+  cleanUp(
+    t,
     () =>
       new Promise((done) => {
         server.close(done);

@@ -1,0 +1,120 @@
+// Visitors that come and go, and visitors that stop reading: what they held comes back, and others do not notice them.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { mib, sanitized, until } from './lib/run.mjs';
+import { setUp } from './lib/setup.mjs';
+
+const endless = Buffer.alloc(65536, 'x');
+
+function origin(request, response) {
+  if (request.url === '/small') return response.end('small');
+  if (request.url === '/silent') return undefined; // never answers
+  response.writeHead(200);
+  const more = () => {
+    while (!response.destroyed && response.write(endless));
+  };
+  response.on('drain', more);
+  response.on('error', () => {});
+  return more();
+}
+
+test('1,000 requests opened and aborted', async (t) => {
+  const s = await setUp(t, origin);
+  const programs = [s.relay, s.agent];
+  const kinds = ['/endless', '/silent', '/upload'];
+  async function abortOne(kind) {
+    const request = s.request(kind === '/upload' ? '/silent' : kind, kind === '/upload' ? { method: 'POST' } : {});
+    request.on('error', () => {});
+    if (kind === '/endless') {
+      request.end();
+      const response = await new Promise((resolve) => request.on('response', resolve).on('error', () => resolve(null)));
+      response?.on('error', () => {});
+      await new Promise((resolve) => (response ? response.once('data', resolve).once('close', resolve) : resolve()));
+    } else {
+      if (kind === '/upload') request.write(endless);
+      else request.end();
+      await new Promise((resolve) => request.once('finish', resolve).once('socket', (socket) => socket.once('secureConnect', resolve)).once('error', resolve));
+    }
+    request.destroy();
+  }
+  const round = async (count) => {
+    let next = 0;
+    await Promise.all(
+      Array.from({ length: 20 }, async () => {
+        while (next < count) await abortOne(kinds[next++ % kinds.length]);
+      }),
+    );
+  };
+  // One round to fill pools and caches, then the thousand are measured against it.
+  await round(100);
+  const settled = async () => {
+    const state = JSON.parse((await s.visit('/_beam')).text);
+    return !state.streams;
+  };
+  await until(settled, 'no stream left');
+  const idle = programs.map((p) => p.fds());
+  const before = programs.map((p) => p.rss());
+  await round(1000);
+  await until(settled, 'no stream left');
+  await until(() => programs.every((p, i) => p.fds() <= idle[i] + 2), 'descriptors back').catch((error) => {
+    throw new Error(`${error.message}: ${programs.map((p) => p.fds())} after ${idle}`);
+  });
+  const after = programs.map((p) => p.rss());
+  t.diagnostic(`descriptors ${idle} -> ${programs.map((p) => p.fds())}; memory ${before.map(mib)} -> ${after.map(mib)}`);
+  if (!sanitized) after.forEach((bytes, i) => assert.ok(bytes < before[i] + 8 * 1048576, `${programs[i].name} grew from ${mib(before[i])} to ${mib(bytes)}`));
+  assert.equal((await s.visit('/small')).text, 'small');
+  await s.agent.stop();
+  await s.relay.stop();
+});
+
+test('200 visitors that stop reading', async (t) => {
+  const s = await setUp(t, origin);
+  const begunAll = performance.now();
+  const stalled = await Promise.all(
+    Array.from(
+      { length: 200 },
+      () =>
+        new Promise((resolve, reject) => {
+          const request = s.request('/endless');
+          request.on('error', reject);
+          request.on('response', (response) => {
+            response.on('error', () => {});
+            response.once('data', () => {
+              response.pause();
+              resolve(request);
+            });
+          });
+          request.end();
+        }),
+    ),
+  );
+  t.diagnostic(`200 visitors there after ${(performance.now() - begunAll).toFixed(0)} ms`);
+  // Until nothing moves any more: every window between the service and the visitors is full.
+  let last = -1;
+  let same = 0;
+  await until(() => {
+    const now = s.relay.rss() + s.agent.rss();
+    same = now === last ? same + 1 : 0;
+    last = now;
+    return same > 20;
+  }, 'memory to settle');
+  t.diagnostic(`full after ${(performance.now() - begunAll).toFixed(0)} ms`);
+  const times = [];
+  for (let i = 0; i < 50; i++) {
+    const begun = performance.now();
+    assert.equal((await s.visit('/small')).text, 'small');
+    times.push(performance.now() - begun);
+  }
+  times.sort((a, b) => a - b);
+  const [relay, agent] = [s.relay.peakRss(), s.agent.peakRss()];
+  t.diagnostic(`another request beside them: median ${times[25].toFixed(1)} ms, worst ${times[49].toFixed(1)} ms with its own TLS handshake; peak of the relay ${mib(relay)}, of the agent ${mib(agent)}`);
+  if (!sanitized) {
+    assert.ok(times[25] < 50, `median ${times[25]} ms`);
+    // 32 MiB of windows, 200 TLS visitors, and the program itself.
+    assert.ok(relay < 96 * 1048576, `relay ${mib(relay)}`);
+    assert.ok(agent < 64 * 1048576, `agent ${mib(agent)}`);
+  }
+  for (const request of stalled) request.destroy();
+  await s.agent.stop();
+  await s.relay.stop();
+});

@@ -54,7 +54,7 @@ void certs_clock(struct certs *c, int64_t (*clock)(void)) {
 }
 
 static int shown_make(struct cert *c, struct shown *out, struct beam_error *e) {
-  struct tls_cert *t;
+  struct tls_cert *t = NULL;
   int err = tls_cert_new(c->chain, strlen(c->chain), c->key.p, c->key.n, &t);
   if (err) {
     cert_unref(c);
@@ -75,7 +75,7 @@ static void shown_drop(struct shown *s) {
 }
 
 static int mint(struct certs *c, const char *name, enum ca_use use, struct shown *out, struct beam_error *e) {
-  struct cert *cert;
+  struct cert *cert = NULL;
   int err = ca_issue(c->ca, &name, 1, use, LEAF_HOURS, &cert, e);
   return err ? err : shown_make(cert, out, e);
 }
@@ -85,7 +85,7 @@ static int mint(struct certs *c, const char *name, enum ca_use use, struct shown
 static void renew(struct certs *c, const char *name, enum ca_use use, struct shown *s, int64_t *minted) {
   int64_t now = c->clock(), age = now - *minted;
   struct beam_error e = BEAM_ERROR_INIT;
-  struct shown fresh;
+  struct shown fresh = {NULL, NULL};
   if (age >= 0 && age < RENEW_S)
     return;
   if (mint(c, name, use, &fresh, &e)) {
@@ -100,7 +100,7 @@ static void renew(struct certs *c, const char *name, enum ca_use use, struct sho
 /* --- the owner's certificate --- */
 
 static int load_wildcard(struct certs *c, struct shown *out, struct beam_error *e) {
-  struct cert *cert;
+  struct cert *cert = NULL;
   char probe[HOST_MAX + 16];
   if (!strchr(c->base, '.'))
     return err_set(e, BEAM_ERR_INVALID, "leave --tls-cert out, or use a base domain of two labels or more",
@@ -129,7 +129,7 @@ static const char *left_out(const struct certs *c, const struct cert *fresh) {
 }
 
 int certs_reload(struct certs *c, struct beam_error *e) {
-  struct shown other;
+  struct shown other = {NULL, NULL};
   if (!c->cert_file)
     return 0;
   int err = load_wildcard(c, &other, e);

@@ -254,25 +254,25 @@ static int load_locked(struct ca *ca, const char *dir, struct beam_error *e) {
   return err ? err : show_certificate(ca, e);
 }
 
-static int new_ca(struct ca **out, struct beam_error *e) {
-  int err = x509_init(e);
-  if (err)
-    return err;
-  struct ca *ca = calloc(1, sizeof *ca);
+/* NULL: *err says why, and e. */
+static struct ca *new_ca(int *err, struct beam_error *e) {
+  *err = x509_init(e);
+  struct ca *ca = *err ? NULL : calloc(1, sizeof *ca);
+  if (!*err && !ca)
+    *err = err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for the relay's CA");
   if (!ca)
-    return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for the relay's CA");
+    return NULL;
   pthread_mutex_init(&ca->lock, NULL);
   mbedtls_pk_init(&ca->key);
   mbedtls_x509_crt_init(&ca->crt);
-  *out = ca;
-  return 0;
+  return ca;
 }
 
 int ca_load(const char *dir, struct ca **out, struct beam_error *e) {
   *out = NULL;
-  struct ca *ca;
-  int lock = -1, err = new_ca(&ca, e);
-  if (err)
+  int lock = -1, err;
+  struct ca *ca = new_ca(&err, e);
+  if (!ca)
     return err;
   err = key_load(dir, "relay.key", &ca->relay, e); /* makes dir, and takes and gives back the same lock */
   if (!err && (lock = file_lock(dir, LOCK_FILE, e)) < 0)
@@ -290,9 +290,9 @@ int ca_load(const char *dir, struct ca **out, struct beam_error *e) {
 
 int ca_ephemeral(struct ca **out, struct beam_error *e) {
   *out = NULL;
-  struct ca *ca;
-  int err = new_ca(&ca, e);
-  if (err)
+  int err;
+  struct ca *ca = new_ca(&err, e);
+  if (!ca)
     return err;
   err = key_ephemeral(&ca->relay);
   if (!err)

@@ -6,44 +6,16 @@
  * relays cannot both find a name free. */
 #include <errno.h>
 #include <fcntl.h>
-#include <sqlite3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/limits.h"
 #include "base/str.h"
-#include "store/op.h"
+#include "store/sqlite.h"
 
 enum { SCHEMA = 1, BUSY_MS = 5000, CHECK_BYTES = 16 * 1024 * 1024 };
-
-/* Statements, prepared once. */
-enum sql {
-  SQL_BEGIN_READ,
-  SQL_BEGIN_WRITE,
-  SQL_COMMIT,
-  SQL_ROLLBACK,
-  SQL_NAME_OWNER,
-  SQL_NAME_COUNT,
-  SQL_NAME_SAME_PORT,
-  SQL_NAME_OLDEST,
-  SQL_NAME_INSERT,
-  SQL_NAME_USE,
-  SQL_NAME_DELETE,
-  SQL_NAME_LIST,
-  SQL_TUNNEL_PUT,
-  SQL_TUNNEL_GET_STATUS,
-  SQL_TUNNEL_SET_STATUS,
-  SQL_TUNNEL_LIST,
-  SQL_TUNNEL_RESET,
-  SQL_TUNNEL_FORGET,
-  SQL_AUDIT_LAST,
-  SQL_AUDIT_INSERT,
-  SQL_AUDIT_ALL,
-  SQL_COUNT
-};
 
 static const char *const text[SQL_COUNT] = {
     [SQL_BEGIN_READ] = "BEGIN",
@@ -95,16 +67,9 @@ static const char schema[] =
     " subject TEXT NOT NULL, detail TEXT NOT NULL, hash BLOB NOT NULL);"
     "PRAGMA user_version=1;"; /* SCHEMA */
 
-struct sqlite {
-  struct driver d;
-  sqlite3 *db;
-  char *path;
-  sqlite3_stmt *st[SQL_COUNT];
-};
-
 /* --- errors --- */
 
-static int sql_error(struct sqlite *s, struct beam_error *e) {
+int sql_error(struct sqlite *s, struct beam_error *e) {
   int code = sqlite3_errcode(s->db);
   const char *hint = NULL;
   switch (code & 0xff) {
@@ -136,66 +101,25 @@ static int sql_error(struct sqlite *s, struct beam_error *e) {
                  show ? ": " : "", show ? strerror(why) : "");
 }
 
-static int op_sql_error(struct sqlite *s, struct store_op *op) {
-  return op->err = sql_error(s, &op->error);
-}
-
 /* --- statements --- */
 
-static sqlite3_stmt *use(struct sqlite *s, enum sql which) {
+sqlite3_stmt *sql_use(struct sqlite *s, enum sql which) {
   sqlite3_stmt *st = s->st[which];
   sqlite3_reset(st);
   sqlite3_clear_bindings(st);
   return st;
 }
 
-/* For one that gives no rows. Returns 0 or SQLite's code. */
-static int step_once(sqlite3_stmt *st) {
+int sql_once(sqlite3_stmt *st) {
   int code = sqlite3_step(st);
   sqlite3_reset(st);
   return code == SQLITE_DONE || code == SQLITE_ROW ? 0 : code;
 }
 
-static void bind_text(sqlite3_stmt *st, int i, const char *v) {
-  sqlite3_bind_text(st, i, v, -1, SQLITE_STATIC);
-}
-
-static void column_text(sqlite3_stmt *st, int i, char *out, size_t cap) {
-  str_copy(out, cap, (const char *)sqlite3_column_text(st, i));
-}
-
-/* The first column of the first row, as text. 1: found, 0: no row, negative: failed (op has the error). */
-static int first_text(struct sqlite *s, struct store_op *op, sqlite3_stmt *st, char *out, size_t cap) {
-  int code = sqlite3_step(st);
-  if (code == SQLITE_ROW)
-    column_text(st, 0, out, cap);
-  sqlite3_reset(st);
-  if (code == SQLITE_ROW)
-    return 1;
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
-}
-
-static int first_number(struct sqlite *s, struct store_op *op, sqlite3_stmt *st, int64_t *out) {
-  int code = sqlite3_step(st);
-  if (code == SQLITE_ROW)
-    *out = sqlite3_column_int64(st, 0);
-  sqlite3_reset(st);
-  if (code == SQLITE_ROW)
-    return 1;
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
-}
-
-static int change(struct sqlite *s, struct store_op *op, sqlite3_stmt *st) {
-  if (step_once(st))
-    return op_sql_error(s, op);
-  op->reply.n = (size_t)sqlite3_changes(s->db);
-  return 0;
-}
-
 /* --- transactions --- */
 
 static int simple(struct sqlite *s, enum sql which, struct beam_error *e) {
-  return step_once(use(s, which)) ? sql_error(s, e) : 0;
+  return sql_once(sql_use(s, which)) ? sql_error(s, e) : 0;
 }
 
 static void rollback(struct driver *d) {
@@ -217,294 +141,6 @@ static int commit(struct driver *d, struct beam_error *e) {
   return err;
 }
 
-/* --- names --- */
-
-static int name_owner(struct sqlite *s, struct store_op *op, const char *name, char owner[STORE_PRINCIPAL]) {
-  sqlite3_stmt *st = use(s, SQL_NAME_OWNER);
-  bind_text(st, 1, name);
-  return first_text(s, op, st, owner, STORE_PRINCIPAL);
-}
-
-static int use_name(struct sqlite *s, struct store_op *op, const char *name) {
-  op_gives_name(op, name, false);
-  sqlite3_stmt *st = use(s, SQL_NAME_USE);
-  bind_text(st, 1, op->name);
-  sqlite3_bind_int64(st, 2, op->now);
-  sqlite3_bind_int(st, 3, op->in.claim.port);
-  return change(s, op, st);
-}
-
-static int new_name(struct sqlite *s, struct store_op *op, const char *name) {
-  op_gives_name(op, name, true);
-  sqlite3_stmt *st = use(s, SQL_NAME_INSERT);
-  bind_text(st, 1, op->name);
-  bind_text(st, 2, op->in.claim.principal);
-  sqlite3_bind_int(st, 3, !op->in.claim.wanted);
-  sqlite3_bind_int(st, 4, op->in.claim.port);
-  sqlite3_bind_int64(st, 5, op->now);
-  return change(s, op, st);
-}
-
-/* 1: the principal has as many names as it may, 0: not, negative: failed. */
-static int at_limit(struct sqlite *s, struct store_op *op) {
-  int64_t n = 0;
-  sqlite3_stmt *st = use(s, SQL_NAME_COUNT);
-  bind_text(st, 1, op->in.claim.principal);
-  int got = first_number(s, op, st, &n);
-  return got < 0 ? got : n >= LIMIT_NAMES_PER_PRINCIPAL;
-}
-
-static int allocate_wanted(struct sqlite *s, struct store_op *op) {
-  const char *want = op->in.claim.names[0];
-  char owner[STORE_PRINCIPAL];
-  int got = name_owner(s, op, want, owner);
-  if (got < 0)
-    return got;
-  if (got && !strcmp(owner, op->in.claim.principal))
-    return use_name(s, op, want);
-  if (got) {
-    op_taken(op, want, owner);
-    return 0;
-  }
-  if ((got = at_limit(s, op)) < 0)
-    return got;
-  if (got) {
-    op_too_many(op);
-    return 0;
-  }
-  return new_name(s, op, want);
-}
-
-/* The principal's drawn name of this port, or (oldest) the one it has used longest ago. */
-static int own_name(struct sqlite *s, struct store_op *op, bool oldest, char name[STORE_NAME]) {
-  char suffix[STORE_NAME + 1];
-  str_fmt(suffix, sizeof suffix, ".%s", op->in.claim.base);
-  sqlite3_stmt *st = use(s, oldest ? SQL_NAME_OLDEST : SQL_NAME_SAME_PORT);
-  bind_text(st, 1, op->in.claim.principal);
-  if (!oldest)
-    sqlite3_bind_int(st, 2, op->in.claim.port);
-  bind_text(st, oldest ? 2 : 3, suffix);
-  return first_text(s, op, st, name, STORE_NAME);
-}
-
-static int allocate_any(struct sqlite *s, struct store_op *op) {
-  char name[STORE_NAME], owner[STORE_PRINCIPAL];
-  int got = own_name(s, op, false, name);
-  if (got)
-    return got < 0 ? got : use_name(s, op, name);
-  if ((got = at_limit(s, op)) < 0)
-    return got;
-  if (got) {
-    if ((got = own_name(s, op, true, name)))
-      return got < 0 ? got : use_name(s, op, name);
-    op_too_many(op);
-    return 0;
-  }
-  for (size_t i = 0; i < op->in.claim.n; i++) {
-    got = name_owner(s, op, op->in.claim.names[i], owner);
-    if (got <= 0)
-      return got ? got : new_name(s, op, op->in.claim.names[i]);
-  }
-  op_fail(op, BEAM_ERR_TAKEN, "try again", "every name that was drawn is taken");
-  return 0;
-}
-
-static int release(struct sqlite *s, struct store_op *op) {
-  char owner[STORE_PRINCIPAL];
-  int got = name_owner(s, op, op->in.release.name, owner);
-  if (got < 0)
-    return got;
-  if (!got) {
-    op_no_name(op);
-    return 0;
-  }
-  if (strcmp(owner, op->in.release.principal)) {
-    op_not_yours(op);
-    return 0;
-  }
-  sqlite3_stmt *st = use(s, SQL_NAME_DELETE);
-  bind_text(st, 1, op->in.release.name);
-  return change(s, op, st);
-}
-
-static int list_names(struct sqlite *s, struct store_op *op) {
-  sqlite3_stmt *st = use(s, SQL_NAME_LIST);
-  bind_text(st, 1, op->in.list.owner);
-  sqlite3_bind_int(st, 2, STORE_ROWS_MAX);
-  int code;
-  while ((code = sqlite3_step(st)) == SQLITE_ROW) {
-    struct store_name *row = op_add_name(op);
-    if (!row)
-      return op_fail(op, BEAM_ERR_NOMEM, NULL, "no memory for the list");
-    column_text(st, 0, row->name, sizeof row->name);
-    column_text(st, 1, row->owner, sizeof row->owner);
-    row->drawn = sqlite3_column_int(st, 2) != 0;
-    row->port = (uint16_t)sqlite3_column_int(st, 3);
-    row->created_at = sqlite3_column_int64(st, 4);
-    row->used_at = sqlite3_column_int64(st, 5);
-  }
-  sqlite3_reset(st);
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
-}
-
-/* --- tunnels --- */
-
-static int put_tunnel(struct sqlite *s, struct store_op *op) {
-  const struct store_tunnel *t = &op->in.tunnel;
-  sqlite3_stmt *st = use(s, SQL_TUNNEL_PUT);
-  bind_text(st, 1, t->id);
-  bind_text(st, 2, t->owner);
-  bind_text(st, 3, t->name);
-  sqlite3_bind_int(st, 4, t->port);
-  bind_text(st, 5, t->framework);
-  sqlite3_bind_int64(st, 6, t->created_at);
-  sqlite3_bind_int(st, 7, t->status);
-  return change(s, op, st);
-}
-
-static int set_status(struct sqlite *s, struct store_op *op) {
-  int64_t now = 0;
-  sqlite3_stmt *st = use(s, SQL_TUNNEL_GET_STATUS);
-  bind_text(st, 1, op->in.change.id);
-  int got = first_number(s, op, st, &now);
-  if (got < 0)
-    return got;
-  if (!got) {
-    op_no_tunnel(op);
-    return 0;
-  }
-  if (!status_may_follow((enum store_status)now, op->in.change.status)) {
-    op_bad_status(op, (enum store_status)now);
-    return 0;
-  }
-  st = use(s, SQL_TUNNEL_SET_STATUS);
-  bind_text(st, 1, op->in.change.id);
-  sqlite3_bind_int(st, 2, op->in.change.status);
-  return change(s, op, st);
-}
-
-static int list_tunnels(struct sqlite *s, struct store_op *op) {
-  sqlite3_stmt *st = use(s, SQL_TUNNEL_LIST);
-  bind_text(st, 1, op->in.list.owner);
-  sqlite3_bind_int(st, 2, op->in.list.live);
-  sqlite3_bind_int(st, 3, STORE_ROWS_MAX);
-  int code;
-  while ((code = sqlite3_step(st)) == SQLITE_ROW) {
-    struct store_tunnel *row = op_add_tunnel(op);
-    if (!row)
-      return op_fail(op, BEAM_ERR_NOMEM, NULL, "no memory for the list");
-    column_text(st, 0, row->id, sizeof row->id);
-    column_text(st, 1, row->owner, sizeof row->owner);
-    column_text(st, 2, row->name, sizeof row->name);
-    row->port = (uint16_t)sqlite3_column_int(st, 3);
-    column_text(st, 4, row->framework, sizeof row->framework);
-    row->created_at = sqlite3_column_int64(st, 5);
-    row->status = (enum store_status)sqlite3_column_int(st, 6);
-  }
-  sqlite3_reset(st);
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
-}
-
-static int reset_tunnels(struct sqlite *s, struct store_op *op) {
-  char suffix[STORE_NAME + 1];
-  str_fmt(suffix, sizeof suffix, ".%s", op->in.base);
-  sqlite3_stmt *st = use(s, SQL_TUNNEL_FORGET);
-  sqlite3_bind_int64(st, 1, op->now - (int64_t)STORE_KEEP_DAYS * 86400);
-  int err = change(s, op, st);
-  if (err)
-    return err;
-  st = use(s, SQL_TUNNEL_RESET);
-  bind_text(st, 1, suffix);
-  return change(s, op, st);
-}
-
-/* --- audit --- */
-
-static int append_audit(struct sqlite *s, struct store_op *op) {
-  struct audit_row *row = &op->in.audit;
-  uint8_t before[HASH_BYTES] = {0};
-  row->seq = 1;
-  sqlite3_stmt *st = use(s, SQL_AUDIT_LAST);
-  int code = sqlite3_step(st);
-  if (code == SQLITE_ROW) {
-    row->seq = (uint64_t)sqlite3_column_int64(st, 0) + 1;
-    const void *hash = sqlite3_column_blob(st, 1);
-    if (hash && sqlite3_column_bytes(st, 1) == HASH_BYTES)
-      memcpy(before, hash, HASH_BYTES);
-  }
-  sqlite3_reset(st);
-  if (code != SQLITE_ROW && code != SQLITE_DONE)
-    return op_sql_error(s, op);
-  audit_hash(row, before);
-  st = use(s, SQL_AUDIT_INSERT);
-  sqlite3_bind_int64(st, 1, (int64_t)row->seq);
-  sqlite3_bind_int64(st, 2, row->at);
-  bind_text(st, 3, row->actor);
-  bind_text(st, 4, row->action);
-  bind_text(st, 5, row->subject);
-  bind_text(st, 6, row->detail);
-  sqlite3_bind_blob(st, 7, row->hash, HASH_BYTES, SQLITE_STATIC);
-  op->reply.seq = row->seq;
-  return change(s, op, st);
-}
-
-static void read_audit(sqlite3_stmt *st, struct audit_row *row) {
-  memset(row, 0, sizeof *row);
-  row->seq = (uint64_t)sqlite3_column_int64(st, 0);
-  row->at = sqlite3_column_int64(st, 1);
-  column_text(st, 2, row->actor, sizeof row->actor);
-  column_text(st, 3, row->action, sizeof row->action);
-  column_text(st, 4, row->subject, sizeof row->subject);
-  column_text(st, 5, row->detail, sizeof row->detail);
-  const void *hash = sqlite3_column_blob(st, 6);
-  if (hash && sqlite3_column_bytes(st, 6) == HASH_BYTES)
-    memcpy(row->hash, hash, HASH_BYTES);
-}
-
-static int verify_audit(struct sqlite *s, struct store_op *op) {
-  struct audit_row row;
-  uint8_t before[HASH_BYTES] = {0};
-  int code;
-  sqlite3_stmt *st = use(s, SQL_AUDIT_ALL);
-  while ((code = sqlite3_step(st)) == SQLITE_ROW) {
-    read_audit(st, &row);
-    if (row.seq != op->reply.n + 1 || !audit_hash_ok(&row, before)) {
-      op_bad_audit(op, row.seq);
-      code = SQLITE_DONE;
-      break;
-    }
-    memcpy(before, row.hash, HASH_BYTES);
-    op->reply.n++;
-  }
-  sqlite3_reset(st);
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
-}
-
-static int run(struct driver *d, struct store_op *op) {
-  struct sqlite *s = (struct sqlite *)d;
-  switch (op->kind) {
-  case OP_ALLOCATE:
-    return op->in.claim.wanted ? allocate_wanted(s, op) : allocate_any(s, op);
-  case OP_RELEASE:
-    return release(s, op);
-  case OP_NAMES:
-    return list_names(s, op);
-  case OP_TUNNEL_PUT:
-    return put_tunnel(s, op);
-  case OP_TUNNEL_STATUS:
-    return set_status(s, op);
-  case OP_TUNNELS:
-    return list_tunnels(s, op);
-  case OP_TUNNELS_RESET:
-    return reset_tunnels(s, op);
-  case OP_AUDIT:
-    return append_audit(s, op);
-  case OP_AUDIT_VERIFY:
-    return verify_audit(s, op);
-  }
-  return op_fail(op, BEAM_ERR_INTERNAL, NULL, "unknown operation");
-}
-
 /* --- opening --- */
 
 static void finish(struct driver *d) {
@@ -516,7 +152,7 @@ static void finish(struct driver *d) {
   free(s);
 }
 
-static const struct driver_ops ops = {begin, commit, rollback, run, finish};
+static const struct driver_ops ops = {begin, commit, rollback, sql_run, finish};
 
 /* SQLite makes files with the umask's mode; this one is secret from the start, and its -wal and -shm take its mode. */
 static int make_private(struct sqlite *s, off_t *size, struct beam_error *e) {

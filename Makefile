@@ -10,11 +10,12 @@ VERSION := $(shell sed -n 's/^.define BEAM_VERSION "\(.*\)"/\1/p' include/beam/b
 VERSION := $(or $(VERSION),0.1.0)
 ABI     := 0
 
-# ---- switches: SAN=address,undefined|thread|fuzzer  CORE=1  GNUTLS=0 SQLITE=0 JSON=0 YAML=0  CC=clang --------------
+# ---- switches: SAN=address,undefined|thread|fuzzer  CORE=1  QUIC=0 GNUTLS=0 SQLITE=0 JSON=0 YAML=0  CC=clang -------
 SAN  ?=
 CORE ?= 0
 ifeq ($(CORE),1)
 GNUTLS ?= 0
+QUIC   ?= 0
 SQLITE ?= 0
 JSON   ?= 0
 YAML   ?= 0
@@ -35,15 +36,22 @@ $(DEPS)/setup.mk: .ci/setup
 	@BEAM_DEPS=$(DEPS) .ci/setup build
 endif
 
+# QUIC needs GnuTLS, and an ngtcp2 that the set-up found or installed.
+QUIC ?= $(if $(filter 0,$(GNUTLS)),0,$(or $(HAVE_NGTCP2),1))
+
 # A feature left out takes its files (x_gnutls.c, ...), its library and its -D with it.
 MODULES := libevent_core libevent_extra libevent_pthreads libnghttp2 libsodium
 OMIT    :=
 DEFINES := -D_GNU_SOURCE
 feature = $(if $(filter 0,$($(1))),$(eval OMIT += %_$(2).c)$(eval DEFINES += -DBEAM_NO_$(1)),$(eval MODULES += $(3)))
 $(call feature,GNUTLS,gnutls,gnutls)
+$(call feature,QUIC,quic,libngtcp2 libngtcp2_crypto_gnutls)
 $(call feature,SQLITE,sqlite,sqlite3)
 $(call feature,JSON,json,jansson)
 $(call feature,YAML,yaml,yaml-0.1)
+ifeq ($(QUIC),0)
+OMIT += lib/quic/% lib/link/quic% test/unit/quic/% test/unit/link/test_quic% test/fuzz/fuzz_quic%
+endif
 
 # ---- flags ----------------------------------------------------------------------------------------------------------
 ifneq ($(filter-out $(NO_SETUP),$(or $(MAKECMDGOALS),all)),)
@@ -73,11 +81,11 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/obj/%.o) $(GEN:$(BUILD)/gen/%=$(BUILD)/obj/ge
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/obj/%.o)
 EXAMPLES := $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
 SITE     := $(if $(wildcard examples/site/serve.c),$(BUILD)/site)
-UNIT_SRC := $(sort $(filter-out $(patsubst %,test/unit/%,$(OMIT)),$(wildcard test/unit/*/test_*.c)))
+UNIT_SRC := $(sort $(filter-out $(OMIT) $(patsubst %,test/unit/%,$(OMIT)),$(wildcard test/unit/*/test_*.c)))
 SIM_SRC  := $(sort $(wildcard test/sim/test_*.c))
 UNIT     := $(UNIT_SRC:%.c=$(BUILD)/%)
 SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
-FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(sort $(wildcard test/fuzz/fuzz_*.c)))
+FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(filter-out $(OMIT),$(sort $(wildcard test/fuzz/fuzz_*.c))))
 SO       := $(BUILD)/libbeam.so.$(VERSION)
 
 .PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help

@@ -53,6 +53,11 @@ static const int suites_chacha_first[] = {MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA25
                                           SUITES_1_2_CHACHA,
                                           SUITES_1_2_AES,
                                           0};
+/* TLS 1.3 goes by the client's order, so a server gives it no choice where it likes the offer (offer.h). */
+static const int suites_aes_only[] = {MBEDTLS_TLS1_3_AES_256_GCM_SHA384, SUITES_1_2_AES, SUITES_1_2_CHACHA,
+                                      0};
+static const int suites_chacha_only[] = {MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256, SUITES_1_2_CHACHA,
+                                         SUITES_1_2_AES, 0};
 static const int suites_link[] = {MBEDTLS_TLS1_3_AES_256_GCM_SHA384, 0};
 
 static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_X25519, MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
@@ -177,6 +182,12 @@ static int server_settings(struct tls_context *c, const struct tls_server_config
   } else {
     mbedtls_ssl_conf_new_session_tickets(&c->conf, 0);
   }
+  if (config->link)
+    return 0;
+  bool aes = aead_aes_is_fast();
+  c->conf_first = c->conf;
+  c->suite_first = aes ? MBEDTLS_TLS1_3_AES_256_GCM_SHA384 : MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256;
+  mbedtls_ssl_conf_ciphersuites(&c->conf_first, aes ? suites_aes_only : suites_chacha_only);
   return 0;
 }
 

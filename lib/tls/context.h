@@ -24,7 +24,10 @@ struct tls_context {
   bool cert_required; /* of the peer */
   enum tls_trust trust;
   mbedtls_ssl_config conf;
-  mbedtls_x509_crt ca; /* never absent for mbedTLS: an empty one trusts nobody */
+  /* Servers: for clients that offer suite_first. A copy of conf with a shorter list of suites; what they point to is conf's. */
+  mbedtls_ssl_config conf_first;
+  uint16_t suite_first; /* 0: conf serves all */
+  mbedtls_x509_crt ca;  /* never absent for mbedTLS: an empty one trusts nobody */
   const char *alpn[ALPN_MAX + 1];
   char *server_name;
   struct tls_cert *(*choose)(void *user, const char *sni);

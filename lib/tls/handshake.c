@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "tls/keys.h"
+#include "tls/offer.h"
 #include "tls/stream.h"
 
 static const char export_label[] = "EXPORTER-beam-1";
@@ -34,6 +35,7 @@ struct tls {
   void *user;
   uint8_t client_secret[SECRET_MAX], server_secret[SECRET_MAX]; /* TLS 1.3 application traffic secrets */
   bool has_client, has_server;
+  bool ready;              /* mbedTLS has its settings */
   bool ticket;             /* a ticket of ours was good */
   bool psk;                /* our ServerHello accepted a ticket's key */
   bool offered;            /* client: a session was offered */
@@ -306,11 +308,59 @@ static void succeed(struct tls *h) {
 
 /* --- going --- */
 
+static int set_up_client(struct tls *h) {
+  struct tls_context *c = h->ctx;
+  int err = mbedtls_ssl_set_hostname(
+      h->ssl, c->server_name && !name_is_address(c->server_name) ? c->server_name : NULL);
+  if (err || !c->resume)
+    return err;
+  pthread_mutex_lock(&c->lock);
+  if (c->has_session) { /* a ticket is used once, or connections could be told to be the same client's (RFC 8446 C.4) */
+    h->offered = !mbedtls_ssl_set_session(h->ssl, &c->session);
+    mbedtls_ssl_session_free(&c->session);
+    mbedtls_ssl_session_init(&c->session);
+    c->has_session = false;
+  }
+  pthread_mutex_unlock(&c->lock);
+  return 0;
+}
+
+static int set_up(struct tls *h, const mbedtls_ssl_config *conf) {
+  int err = mbedtls_ssl_setup(h->ssl, conf);
+  if (!err && !h->ctx->server)
+    err = set_up_client(h);
+  if (err)
+    return err;
+  mbedtls_ssl_set_user_data_p(h->ssl, h);
+  mbedtls_ssl_set_verify(h->ssl, verdict_on_certificate, &h->verdict);
+  mbedtls_ssl_set_export_keys_cb(h->ssl, on_key, h);
+  mbedtls_ssl_set_bio(h->ssl, h, send_record, recv_bytes, NULL);
+  h->ready = true;
+  return 0;
+}
+
+/* A server's settings follow from the first bytes: "want read" while they are not all there. */
+static int get_ready(struct tls *h) {
+  const struct tls_context *c = h->ctx;
+  enum offer offer = OFFER_NO;
+  if (c->suite_first) {
+    uint8_t first[OFFER_PEEK];
+    ev_ssize_t n = evbuffer_copyout(stream_input(h->lower), first, sizeof first);
+    offer = offer_has(first, n > 0 ? (size_t)n : 0, c->suite_first);
+  }
+  if (offer == OFFER_MORE && !h->lower->in_ended)
+    return MBEDTLS_ERR_SSL_WANT_READ;
+  return set_up(h, offer == OFFER_YES ? &c->conf_first : &c->conf);
+}
+
 static void step(void *arg) {
   struct tls *h = arg;
-  tickets_accepted(); /* forget what another handshake of this thread left */
-  int code = mbedtls_ssl_handshake(h->ssl);
-  h->ticket |= tickets_accepted();
+  int code = h->ready ? 0 : get_ready(h);
+  if (!code) {
+    tickets_accepted(); /* forget what another handshake of this thread left */
+    code = mbedtls_ssl_handshake(h->ssl);
+    h->ticket |= tickets_accepted();
+  }
   if (code == MBEDTLS_ERR_SSL_WANT_READ) {
     tls_bio_flush(h->lower, h->out);
     return;
@@ -336,24 +386,7 @@ static void on_timeout(void *arg) {
 
 static const struct stream_events events = {step, on_writable, on_closed};
 
-static int set_up_client(struct tls *h) {
-  struct tls_context *c = h->ctx;
-  int err = mbedtls_ssl_set_hostname(
-      h->ssl, c->server_name && !name_is_address(c->server_name) ? c->server_name : NULL);
-  if (err || !c->resume)
-    return err;
-  pthread_mutex_lock(&c->lock);
-  if (c->has_session) { /* a ticket is used once, or connections could be told to be the same client's (RFC 8446 C.4) */
-    h->offered = !mbedtls_ssl_set_session(h->ssl, &c->session);
-    mbedtls_ssl_session_free(&c->session);
-    mbedtls_ssl_session_init(&c->session);
-    c->has_session = false;
-  }
-  pthread_mutex_unlock(&c->lock);
-  return 0;
-}
-
-static int set_up(struct tls *h) {
+static int allocate(struct tls *h) {
   h->out = evbuffer_new();
   h->ssl = malloc(sizeof *h->ssl);
   if (h->ssl)
@@ -361,16 +394,7 @@ static int set_up(struct tls *h) {
   if (!h->out || !h->ssl)
     return BEAM_ERR_NOMEM;
   h->bio = (struct tls_bio){h->lower, h->out};
-  int err = mbedtls_ssl_setup(h->ssl, &h->ctx->conf);
-  if (!err && !h->ctx->server)
-    err = set_up_client(h);
-  if (err)
-    return err == MBEDTLS_ERR_SSL_ALLOC_FAILED ? BEAM_ERR_NOMEM : BEAM_ERR_TLS;
   h->verdict.ctx = h->ctx;
-  mbedtls_ssl_set_user_data_p(h->ssl, h);
-  mbedtls_ssl_set_verify(h->ssl, verdict_on_certificate, &h->verdict);
-  mbedtls_ssl_set_export_keys_cb(h->ssl, on_key, h);
-  mbedtls_ssl_set_bio(h->ssl, h, send_record, recv_bytes, NULL);
   return timer_start(&h->timer, LIMIT_HANDSHAKE_MS);
 }
 
@@ -386,7 +410,7 @@ static int begin(struct stream *lower, struct tls_context *ctx, tls_done done, v
   h->user = user;
   task_init(&h->begin, step, h);
   timer_init(&h->timer, lower->loop, on_timeout, h);
-  int err = set_up(h);
+  int err = allocate(h);
   if (err) {
     destroy(h);
     stream_close(lower, err);

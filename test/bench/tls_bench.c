@@ -133,6 +133,30 @@ static void bulk(struct tls_context *c, struct tls_context *s) {
   loop_free(l);
 }
 
+/* A request and its answer, 1 KiB each: what small records cost. */
+static void ping_pong(struct tls_context *c, struct tls_context *s) {
+  enum { N = 200000 };
+  struct loop *l;
+  struct stream *a, *b;
+  static char data[1024];
+  loop_new_virtual(&l);
+  mem_pair(l, &a, &b);
+  tls_accept(b, s, on_done, &ends[1], NULL);
+  tls_connect(a, c, on_done, &ends[0], NULL);
+  loop_run_for(l, 0);
+  double start = seconds();
+  for (int i = 0; i < N; i++) {
+    stream_write(ends[0].s, data, sizeof data);
+    loop_run_for(l, 0);
+    stream_write(ends[1].s, data, sizeof data);
+    loop_run_for(l, 0);
+  }
+  printf("1 KiB there and back: %.2f us\n", (seconds() - start) * 1e6 / N);
+  stream_close(ends[0].s, BEAM_ERR_CLOSED);
+  stream_close(ends[1].s, BEAM_ERR_CLOSED);
+  loop_free(l);
+}
+
 static void idle(struct tls_context *c, struct tls_context *s) {
   enum { N = 500 };
   struct loop *l;
@@ -149,12 +173,7 @@ static void idle(struct tls_context *c, struct tls_context *s) {
   printf("idle TLS 1.3 stream: %zu bytes\n", (mallinfo2().uordblks - before) / 2 / N);
 }
 
-int main(int argc, char **argv) {
-  if (argc < 3) {
-    fprintf(stderr, "usage: %s CERT.pem KEY.pem\n", argv[0]);
-    return 2;
-  }
-  tls_init();
+static void aeads(void) {
 #ifndef BEAM_NO_GNUTLS
   bench_aead(AEAD_AES_128_GCM, "AES-128-GCM", &aead_gnutls);
   bench_aead(AEAD_AES_256_GCM, "AES-256-GCM", &aead_gnutls);
@@ -162,6 +181,19 @@ int main(int argc, char **argv) {
   bench_aead(AEAD_AES_256_GCM, "AES-256-GCM", &aead_sodium);
   bench_aead(AEAD_AES_256_GCM, "AES-256-GCM", &aead_mbedtls);
   bench_aead(AEAD_CHACHA20_POLY1305, "ChaCha20-Poly1305", &aead_sodium);
+}
+
+/* Without a third argument, everything. */
+static bool wanted(int argc, char **argv, const char *what) {
+  return argc < 4 || !strcmp(argv[3], what);
+}
+
+int main(int argc, char **argv) {
+  if (argc < 3) {
+    fprintf(stderr, "usage: %s CERT.pem KEY.pem [aead|bulk|small|handshake|idle]\n", argv[0]);
+    return 2;
+  }
+  tls_init();
   size_t cn, kn;
   void *cp = read_file(argv[1], &cn), *kp = read_file(argv[2], &kn);
   if (tls_cert_new(cp, cn, kp, kn, &cert))
@@ -172,10 +204,17 @@ int main(int argc, char **argv) {
       tls_server_context(&(struct tls_server_config){.choose = choose, .link = true}, &ls) ||
       tls_client_context(&(struct tls_client_config){.trust = TLS_TRUST_ANY, .link = true}, &lc))
     return 2;
-  for (int i = 0; i < 3; i++)
+  if (wanted(argc, argv, "aead"))
+    aeads();
+  for (int i = 0; i < 3 && wanted(argc, argv, "bulk"); i++)
     bulk(c, s);
-  handshakes(c, s, 100, "visitors (X25519)");
-  handshakes(lc, ls, 100, "links (P-256)");
-  idle(c, s);
+  if (wanted(argc, argv, "small"))
+    ping_pong(c, s);
+  if (wanted(argc, argv, "handshake")) {
+    handshakes(c, s, 100, "visitors (X25519)");
+    handshakes(lc, ls, 100, "links (P-256)");
+  }
+  if (wanted(argc, argv, "idle"))
+    idle(c, s);
   return 0;
 }

@@ -1,4 +1,4 @@
-/* io_bench [seconds a case]: how fast bytes and messages cross sockets and a pipe, on one loop, without any protocol.
+/* io_bench [seconds a case] (make build/test/bench/io_bench): how fast bytes and messages cross sockets and a pipe, on one loop, without any protocol.
  *
  * bulk:  source thread ─TCP─► sock ═ pipe ═ sock ─TCP─► sink thread; beside it a plain read and write of 64 KiB, the machine's own measure
  * ping:  64 connections send 1 KiB and wait for it to come back through a pipe

@@ -86,7 +86,7 @@ static void configurations(void **state) {
   assert_int_equal(beam_domain_open(NULL, &d, &e), BEAM_ERR_INVALID);
   assert_int_equal(beam_domain_open(&c, &d, &e), BEAM_ERR_INVALID);
   c.base = "-";
-  c.data_dir = tmp;
+  c.data_dir = tmp_path("other");
   assert_int_equal(beam_domain_open(&c, &d, &e), BEAM_ERR_INVALID);
   c.base = "tunnel.test";
   tmp_put("file", "", 0, 0600);

@@ -211,10 +211,15 @@ static void tell(void *arg) {
 
 /* --- the end --- */
 
-static void abandon_streams(struct h2 *h, int reason, bool orphans_too) {
+enum { ABANDON_OWNED = 0, ABANDON_ORPHANS = 1, ABANDON_FRESH = 2 };
+
+/* Besides the streams that have an owner: those without one, and those that are whole although nobody was told of them yet. */
+static void abandon_streams(struct h2 *h, int reason, int also) {
   for (struct h2_stream *st = h->streams, *next; st; st = next) {
     next = st->next;
-    if (!st->orphan || orphans_too)
+    bool skip =
+        (st->orphan && !(also & ABANDON_ORPHANS)) || (st->is_fresh && st->mute && !(also & ABANDON_FRESH));
+    if (!skip)
       h2_stream_abandon(st, reason);
   }
 }
@@ -226,7 +231,7 @@ void h2_die(struct h2 *h, int reason) {
   h->dead = 1;
   h->closed = reason;
   h->tell_closed = !h->closing;
-  abandon_streams(h, reason == BEAM_ERR_CLOSED ? BEAM_ERR_RESET : reason, true);
+  abandon_streams(h, reason == BEAM_ERR_CLOSED ? BEAM_ERR_RESET : reason, ABANDON_ORPHANS);
   h2_tell_soon(h);
   h2_flush_soon(h);
 }
@@ -235,7 +240,7 @@ static void destroy(struct h2 *h, int reason) {
   task_cancel(&h->flush);
   task_cancel(&h->tell);
   timer_stop(&h->timer);
-  abandon_streams(h, BEAM_ERR_RESET, true);
+  abandon_streams(h, BEAM_ERR_RESET, ABANDON_ORPHANS | ABANDON_FRESH);
   if (h->ng)
     nghttp2_session_del(h->ng);
   if (h->out)
@@ -261,7 +266,7 @@ static void close_link(struct link *k, int reason) {
   if (h->gone)
     *h->gone = true;
   h->gone = NULL;
-  abandon_streams(h, reason ? reason : BEAM_ERR_RESET, reason != 0);
+  abandon_streams(h, reason ? reason : BEAM_ERR_RESET, ABANDON_FRESH | (reason ? ABANDON_ORPHANS : 0));
   bool silent = reason == BEAM_ERR_TIMEOUT || reason == BEAM_ERR_RESET || h->low->dead;
   if (silent || timer_start(&h->timer, H2_CLOSE_MS)) {
     destroy(h, reason ? reason : BEAM_ERR_RESET);

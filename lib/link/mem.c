@@ -245,7 +245,8 @@ static void kill_streams(struct mem *m, int reason) {
   while (m->ends) {
     struct end *e = m->ends;
     leave(e);
-    stream_tell_closed(&e->s, reason);
+    if (e->peer || !e->s.in_ended) /* else the far side had closed it in order: what waits is whole */
+      stream_tell_closed(&e->s, reason);
   }
 }
 

@@ -482,6 +482,27 @@ static void test_link_close_with_open_streams(void **state) {
   }
 }
 
+/* A stream that was closed in order before its link was: whole, not aborted, even when all of it comes at once. */
+static void test_closed_stream_before_closed_link(void **state) {
+  (void)state;
+  struct world w;
+  struct stream *s;
+  world_make(&w, kind);
+  assert_int_equal(link_open(w.relay.k, &s), 0);
+  assert_int_equal(stream_write(s, "all of it", 9), 9);
+  stream_close(s, 0);
+  link_close(w.relay.k, 0);
+  w.relay.k = NULL;
+  world_run(&w);
+  assert_int_equal(w.agent.streams, 1);
+  assert_got(w.agent.accepted[0], "all of it");
+  assert_true(w.agent.accepted[0]->ended);
+  assert_int_equal(w.agent.accepted[0]->closed, 0);
+  assert_int_equal(w.agent.closed, 1);
+  assert_int_equal(w.agent.reason, BEAM_ERR_CLOSED);
+  world_free(&w);
+}
+
 static void test_last_words_arrive(void **state) {
   (void)state;
   struct world w;
@@ -559,6 +580,7 @@ int link_contract_run(const struct pair_kind *with) {
       cmocka_unit_test(test_thousand_streams),
       cmocka_unit_test(test_stream_limit),
       cmocka_unit_test(test_link_close_with_open_streams),
+      cmocka_unit_test(test_closed_stream_before_closed_link),
       cmocka_unit_test(test_last_words_arrive),
       cmocka_unit_test(test_drain),
       cmocka_unit_test(test_giving_a_stream_away),

@@ -155,12 +155,17 @@ static void set_resumption(struct tls_context *c, bool on) {
                                                : MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
 }
 
+/* A chain that ends in anybody's certificate proves nothing until somebody compares a pin. */
+static bool trust_makes_sense(enum tls_trust trust, size_t ca_n, tls_verify verify) {
+  return trust == TLS_TRUST_CA ? ca_n > 0 : trust == TLS_TRUST_CHAIN ? verify != NULL : true;
+}
+
 /* --- the two sides --- */
 
 static int server_settings(struct tls_context *c, const struct tls_server_config *config) {
   if (!config->choose)
     return BEAM_ERR_INVALID;
-  if (config->client_cert && config->trust == TLS_TRUST_CA && !config->ca_n)
+  if (config->client_cert && !trust_makes_sense(config->trust, config->ca_n, config->verify))
     return BEAM_ERR_INVALID;
   struct common common = {config->alpn,   config->trust, config->ca,          config->ca_n,
                           config->verify, config->user,  config->min_version, config->link};
@@ -207,7 +212,8 @@ int tls_server_context(const struct tls_server_config *config, struct tls_contex
 }
 
 static int client_settings(struct tls_context *c, const struct tls_client_config *config) {
-  if (config->trust == TLS_TRUST_CA && (!config->ca_n || (!config->server_name && !config->name_any)))
+  if (!trust_makes_sense(config->trust, config->ca_n, config->verify) ||
+      (config->trust == TLS_TRUST_CA && !config->server_name && !config->name_any))
     return BEAM_ERR_INVALID;
   struct common common = {config->alpn,   config->trust, config->ca,          config->ca_n,
                           config->verify, config->user,  config->min_version, config->link};

@@ -2,6 +2,7 @@
 #include <beam/beam.h>
 #include <stdlib.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "tls/stream.h"
 
@@ -17,9 +18,25 @@ static int fail(int err, const char *what) {
                                                       : BEAM_ERR_PROTOCOL;
 }
 
+/* Reading can make mbedTLS write: it refuses each wish to renegotiate with an alert. Who goes on wishing without reading must not fill our memory. */
+static int heard_back(struct tls_stream *t) {
+  if (++t->refusals > LIMIT_EMPTY_RECORDS)
+    return BEAM_ERR_PROTOCOL;
+  loop_turn_end(t->s.loop, &t->flush);
+  return 0;
+}
+
+static int read_one(struct tls_stream *t, int *n) {
+  size_t before = evbuffer_get_length(t->out);
+  *n = mbedtls_ssl_read(t->ssl, chunk, sizeof chunk);
+  return evbuffer_get_length(t->out) > before ? heard_back(t) : 0;
+}
+
 static int fill(struct tls_stream *t, size_t ceiling) {
   while (evbuffer_get_length(t->s.in) < ceiling || mbedtls_ssl_get_bytes_avail(t->ssl)) {
-    int n = mbedtls_ssl_read(t->ssl, chunk, sizeof chunk);
+    int n, err = read_one(t, &n);
+    if (err)
+      return err;
     if (n > 0) {
       if (evbuffer_add(t->s.in, chunk, (size_t)n))
         return BEAM_ERR_NOMEM;

@@ -44,6 +44,7 @@ struct tls_stream {
   struct records *records;  /* TLS 1.3; else NULL */
   mbedtls_ssl_context *ssl; /* TLS 1.2; else NULL: */
   struct tls_bio bio;
+  unsigned char refusals;  /* answers that reading made mbedTLS write */
   struct tls_context *ctx; /* which mbedTLS needs for as long as it lives */
   struct resume *resume;   /* a client that waits for its first ticket; else NULL */
 };

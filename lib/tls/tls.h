@@ -56,7 +56,8 @@ enum tls_trust {
   TLS_TRUST_ANY, /* nothing is checked but that the peer holds the leaf's key; verify() decides */
 };
 
-/* After the checks above passed. 0 goes on; a beam_err (UNTRUSTED, DENIED, ...) fails the handshake with it. May be NULL. */
+/* After the checks above passed. 0 goes on; a beam_err (UNTRUSTED, DENIED, ...) fails the handshake with it. May be NULL, but not with TLS_TRUST_CHAIN.
+ * Only a hint until tls_done: the handshake may still fail, and whether the peer holds the leaf's key is seen after it. */
 typedef int (*tls_verify)(void *user, const struct tls_peer *peer);
 
 struct tls_server_config {
@@ -126,7 +127,8 @@ struct tls_info {   /* borrowed for the call */
 
 /* The outcome, once, from the task queue: a stream to own (err 0; stream_own() it before returning), or why not: TLS (the log line says
  * what), UNTRUSTED, TIMEOUT (LIMIT_HANDSHAKE_MS), TRUNCATED, RESET, PROTOCOL (no TLS, or no common ALPN), NOMEM, or what verify() returned. With an
- * error s and info are NULL, and the lower stream has been closed. */
+ * error s and info are NULL, and the lower stream has been closed.
+ * In TLS 1.3 a client is done before the server has judged its certificate: a refusal then comes as closed(BEAM_ERR_RESET). */
 typedef void (*tls_done)(void *user, int err, struct stream *s, const struct tls_info *info);
 
 /* Both take `lower`, also when they fail (then it is closed). Bytes that wait in its input already are read first. The context is
@@ -136,7 +138,7 @@ int tls_connect(struct stream *lower, struct tls_context *ctx, tls_done done, vo
 void tls_cancel(struct tls *t); /* before done, which does not come then; closes the lower stream */
 
 /* Keying material of the connection, RFC 8446 7.5 / RFC 5705, label "EXPORTER-beam-1", empty context: what HELLO is bound to. UNSUPPORTED
- * when s is no TLS stream or is TLS 1.2 without extended master secret. */
+ * when s is no TLS stream or is TLS 1.2. */
 int tls_exporter(struct stream *s, uint8_t out[TLS_EXPORT_BYTES]);
 
 #endif

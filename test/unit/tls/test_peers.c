@@ -566,6 +566,30 @@ static void old_and_weak_clients_are_refused(void **state) {
   tls_context_unref(ctx);
 }
 
+/* TLS 1.2: a wish to renegotiate is refused, and nothing else happens. */
+static void no_renegotiation(void **state) {
+  (void)state;
+  if (!installed("openssl"))
+    skip();
+  struct tls_context *ctx = server(NULL);
+  char address[32];
+  uint16_t port;
+  struct program p;
+  struct end e = {.echo = true};
+  int fd = listener(address, sizeof address, &port);
+  char *argv[] = {"openssl", "s_client", "-connect", address, "-tls1_2", NULL};
+  start(&p, NULL, argv);
+  serve(&p, fd, ctx, &e);
+  assert_int_equal(e.err, 0);
+  command(&p, "R\n", "RENEGOTIATING");
+  UNTIL(&p, strstr(p.text, "no renegotiation")); /* our alert; OpenSSL gives up then */
+  UNTIL(&p, e.closed || e.at_end);
+  end_close(&e);
+  stop(&p);
+  close(fd);
+  tls_context_unref(ctx);
+}
+
 /* --- OpenSSL's server --- */
 
 static uint16_t free_port(void) {
@@ -763,6 +787,7 @@ int main(void) {
       cmocka_unit_test(openssl_client_resumes),
       cmocka_unit_test(a_killed_client_is_a_truncation),
       cmocka_unit_test(old_and_weak_clients_are_refused),
+      cmocka_unit_test(no_renegotiation),
       cmocka_unit_test(openssl_server),
       cmocka_unit_test(gnutls_client),
       cmocka_unit_test(gnutls_server),

@@ -37,6 +37,15 @@ static int make_pki(void **state) {
   struct pki_cert bare = leaf;
   *strstr(strstr(bare.pem, "-----END") + 1, "-----BEGIN") = 0;
   bare_cert = pki_tls_cert(&bare);
+  /* Issued by somebody who calls himself like our CA, and shows ours behind it. */
+  struct pki_cert impostor, forged;
+  pki_ca(&impostor, "Test CA");
+  pki_leaf(&impostor, "Test CA", &forged, "forged.test", NULL, PKI_SERVER);
+  char *behind = strstr(strstr(forged.pem, "-----END") + 1, "-----BEGIN");
+  snprintf(behind, sizeof forged.pem - (size_t)(behind - forged.pem), "%s", ca.pem);
+  forged_cert = pki_tls_cert(&forged);
+  pki_free(&impostor);
+  pki_free(&forged);
   return 0;
 }
 
@@ -47,6 +56,7 @@ static int free_pki(void **state) {
   tls_cert_unref(client_cert);
   tls_cert_unref(expired_cert);
   tls_cert_unref(bare_cert);
+  tls_cert_unref(forged_cert);
   struct pki_cert *all[] = {&ca, &other_ca, &leaf, &second, &client_leaf, &expired};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     pki_free(all[i]);
@@ -59,6 +69,7 @@ static struct tls_cert *choose(void *user, const char *sni) {
          : !strcmp(sni, "second.test")      ? tls_cert_ref(second_cert)
          : !strcmp(sni, "expired.test")     ? tls_cert_ref(expired_cert)
          : !strcmp(sni, "bare.test")        ? tls_cert_ref(bare_cert)
+         : !strcmp(sni, "forged.test")      ? tls_cert_ref(forged_cert)
                                             : NULL;
 }
 
@@ -199,6 +210,16 @@ static void who_is_let_in(void **state) {
        {.trust = TLS_TRUST_CHAIN, .verify = must_not_be_asked, .server_name = "bare.test"},
        BEAM_ERR_UNTRUSTED,
        ANY},
+      {"forged, CA",
+       {0},
+       {.verify = must_not_be_asked, .server_name = "forged.test"},
+       BEAM_ERR_UNTRUSTED,
+       ANY},
+      {"forged, pin",
+       {0},
+       {.trust = TLS_TRUST_CHAIN, .verify = must_not_be_asked, .server_name = "forged.test"},
+       BEAM_ERR_UNTRUSTED,
+       ANY},
       {"no common ALPN", {.alpn = h1}, {.alpn = odd}, ANY, BEAM_ERR_PROTOCOL},
       {"server without ALPN", {0}, {.alpn = h1}, 0, 0},
       {"server without ALPN, required",
@@ -273,8 +294,8 @@ static void link_and_client_certificate_are_seen(void **state) {
                                                                   .client_cert = TLS_CLIENT_CERT_REQUIRED,
                                                                   .ca = ca.pem,
                                                                   .ca_n = strlen(ca.pem)});
-  struct tls_context *c = client_with(
-      &(struct tls_client_config){.link = true, .alpn = beam, .trust = TLS_TRUST_CHAIN, .cert = client_cert});
+  struct tls_context *c = client_with(&(struct tls_client_config){
+      .link = true, .alpn = beam, .trust = TLS_TRUST_CHAIN, .verify = pin, .user = &ca, .cert = client_cert});
   world_open(&w, c, s, 1000);
   world_run(&w);
   assert_int_equal(w.server.err, 0);
@@ -293,6 +314,8 @@ static void bad_settings(void **state) {
   (void)state;
   struct tls_context *out;
   struct tls_cert *cert;
+  assert_int_equal(tls_client_context(&(struct tls_client_config){.trust = TLS_TRUST_CHAIN}, &out),
+                   BEAM_ERR_INVALID);
   assert_int_equal(tls_server_context(&(struct tls_server_config){0}, &out), BEAM_ERR_INVALID);
   assert_int_equal(
       tls_server_context(

@@ -45,6 +45,7 @@ struct beam_relay_config {
   int give_descriptors; /* hand fresh visitors to the worker that has the link. 1: on, 0: off; the default of BEAM_RELAY_CONFIG_INIT is on */
   void (*on_event)(void *user, const struct beam_relay_event *e);
   void *user;
+  const char *tcp_ports; /* "20000-20999": public ports that TCP tunnels get; NULL: no TCP tunnels */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }

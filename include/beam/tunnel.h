@@ -27,6 +27,13 @@ enum beam_tunnel_state {
   BEAM_TUNNEL_CLOSED = 3,       /* over: `error` says why; the last callback */
 };
 
+enum beam_tunnel_kind {
+  BEAM_TUNNEL_HTTP = 0, /* visitors speak HTTP to the relay; the local service speaks HTTP/1.1 */
+  BEAM_TUNNEL_TCP = 1,  /* a public port of the relay, bytes as they are */
+  BEAM_TUNNEL_TLS =
+      2, /* by server name on the relay's TLS port, never decrypted there: the local service has the certificate */
+};
+
 /* What the tunnel is now. Strings are borrowed until the next callback or beam_tunnel_close(); NULL while unknown. */
 struct beam_tunnel_info {
   size_t size;
@@ -42,6 +49,8 @@ struct beam_tunnel_info {
   uint64_t requests;            /* answered so far */
   uint64_t bytes_in, bytes_out; /* bodies towards the local service, and back */
   unsigned reconnects;
+  enum beam_tunnel_kind kind;
+  uint16_t public_port; /* TCP */
 };
 
 /* One finished request. Strings are borrowed for the call; `path` has no query string. */
@@ -74,6 +83,9 @@ struct beam_tunnel_config {
       const struct beam_error *error); /* error: why it is (RE)CONNECTING or CLOSED; NULL otherwise */
   void (*on_request)(void *user, beam_tunnel *t, const struct beam_request *r);
   void *user;
+  enum beam_tunnel_kind kind;
+  uint16_t remote_port; /* TCP: the wanted public port; 0: any, the same again next time */
+  int proxy_protocol; /* TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }

@@ -53,6 +53,7 @@ struct agent {
   const char *transport;
   uint64_t requests, bytes_in, bytes_out;
   unsigned reconnects;
+  uint16_t public_port;
   /* the callback that is due */
   struct loop_task tell;
   struct beam_error tell_error;
@@ -97,7 +98,9 @@ void agent_info(struct agent *a, struct beam_tunnel_info *out) {
                                .requests = a->requests,
                                .bytes_in = a->bytes_in,
                                .bytes_out = a->bytes_out,
-                               .reconnects = a->reconnects};
+                               .reconnects = a->reconnects,
+                               .kind = a->conf.kind,
+                               .public_port = a->public_port};
   memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
 }
 
@@ -200,6 +203,7 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   n->bound = true;
   a->once_active = true;
   str_copy(a->name, sizeof a->name, b->name);
+  a->public_port = (uint16_t)b->port;
   str_copy(a->url, sizeof a->url, b->url);
   str_copy(a->plain_url, sizeof a->plain_url, b->plain_url);
   str_copy(a->dashboard, sizeof a->dashboard, b->dashboard);
@@ -286,7 +290,8 @@ static int send_bind(struct agent *a, struct lane *n) {
   m.which_kind = beam_Control_bind_tag;
   beam_Bind *b = &m.kind.bind;
   b->id = BIND_ID;
-  b->kind = beam_TunnelKind_TUNNEL_HTTP;
+  b->kind = (beam_TunnelKind)a->conf.kind;
+  b->port = a->conf.remote_port;
   /* After the first time ask for the very name that was given, so that a reconnect never changes it. */
   const char *name = a->name[0] ? a->name : a->conf.name ? a->conf.name : "";
   if (!str_copy(b->name, sizeof b->name, name))
@@ -394,6 +399,8 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .host = a->conf.local_host,
                           .port = a->conf.local_port,
                           .host_header = a->conf.host_header,
+                          .kind = (int)a->conf.kind,
+                          .proxy_protocol = a->conf.proxy_protocol,
                           .finished = on_finished,
                           .user = a};
   return e ? e : local_new(&lc, &a->local);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/raw.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -27,7 +28,8 @@ struct local {
   struct h1_pool *pool;
   struct http_handler handler;
   struct opening *openings;
-  unsigned fronts; /* exchanges that use the handler */
+  struct raw *raws; /* TCP and TLS visitors */
+  unsigned fronts;  /* exchanges that use the handler */
   bool closed;
 };
 
@@ -99,7 +101,7 @@ static void on_readable(void *user) {
       opening_close(o, BEAM_ERR_TRUNCATED);
     return;
   }
-  bool ours = used > 0 && open.kind == beam_StreamKind_STREAM_HTTP && !strcmp(open.name, l->name);
+  bool ours = used > 0 && (int)open.kind == l->conf.kind && !strcmp(open.name, l->name);
   if (!ours) {
     log_limited(BEAM_LOG_WARN, "agent", "the relay opened a stream that was not bound: refused");
     opening_close(o, used < 0 ? (int)used : BEAM_ERR_REFUSED);
@@ -108,6 +110,10 @@ static void on_readable(void *user) {
   struct stream *s = o->s;
   stream_consume(s, (size_t)used);
   opening_free(o);
+  if (open.kind != beam_StreamKind_STREAM_HTTP) {
+    raw_serve(&l->raws, &l->conf, s, &open);
+    return;
+  }
   l->fronts++;
   if (frames_front(s, &l->handler))
     l->fronts--;
@@ -185,6 +191,7 @@ void local_close(struct local *l) {
     return;
   while (l->openings)
     opening_close(l->openings, BEAM_ERR_CLOSED);
+  raw_close_all(&l->raws);
   l->closed = true;
   maybe_free(l);
 }

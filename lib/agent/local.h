@@ -1,4 +1,4 @@
-/* local.h: from a link's data stream to the local service: StreamOpen, then one HTTP exchange. */
+/* local.h: from a link's data stream to the local service: StreamOpen, then one HTTP exchange, or a pipe for TCP and TLS tunnels. */
 #ifndef AGENT_LOCAL_H
 #define AGENT_LOCAL_H
 
@@ -12,6 +12,8 @@ struct local_conf {
   struct net *net;
   const char *host; /* of the local service */
   uint16_t port;
+  int kind;                /* beam_TunnelKind: streams of any other are refused */
+  int proxy_protocol;      /* 0, 1, 2 */
   const char *host_header; /* NULL or "rewrite": host:port; "keep"; or a value */
   void (*finished)(void *user, const struct http_record *r);
   void *user;

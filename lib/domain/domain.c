@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/random.h"
 #include "wire/host.h"
 
 struct domain {
@@ -79,5 +80,37 @@ int domain_allocate(struct domain *d, struct loop *l, const char *principal, con
   int err = store_allocate(d->store, l, &c, cb, user, op);
   return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
                        err_find(err)->what)
+             : 0;
+}
+
+uint16_t domain_port(const char *name) {
+  uint64_t port;
+  size_t n = strcspn(name, ".");
+  return !strncmp(name + n, ".tcp.", 5) && str_u64((struct span){name, n}, 65535, &port) ? (uint16_t)port : 0;
+}
+
+int domain_allocate_port(struct domain *d, struct loop *l, const char *principal, uint16_t wanted,
+                         uint16_t lo, uint16_t hi, uint16_t local_port, store_cb cb, void *user,
+                         struct store_op **op, struct beam_error *e) {
+  char names[CANDIDATES][HOST_MAX], base[HOST_MAX];
+  const char *list[CANDIDATES];
+  if (wanted && (wanted < lo || wanted > hi))
+    return err_set(e, BEAM_ERR_NAME, "ask for a port of that range, or for none",
+                   "the relay gives ports from %u to %u", lo, hi);
+  str_fmt(base, sizeof base, "tcp.%s", d->base);
+  for (unsigned i = 0; i < CANDIDATES; i++) {
+    uint32_t port = wanted ? wanted : lo + random_below((uint32_t)hi - lo + 1);
+    str_fmt(names[i], sizeof names[i], "%u.%s", port, base);
+    list[i] = names[i];
+  }
+  struct store_claim c = {
+      .principal = principal, .wanted = wanted ? names[0] : NULL, .base = base, .port = local_port};
+  if (!wanted) {
+    c.candidates = list;
+    c.n = CANDIDATES;
+  }
+  int err = store_allocate(d->store, l, &c, cb, user, op);
+  return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
+                       beam_strerror(err))
              : 0;
 }

@@ -18,4 +18,11 @@ const char *domain_base(const struct domain *d);
 int domain_allocate(struct domain *d, struct loop *l, const char *principal, const char *wanted,
                     uint16_t port, store_cb cb, void *user, struct store_op **op, struct beam_error *e);
 
+/* A public port between lo and hi, kept in the store as the name "PORT.tcp.BASE", so that it sticks to its principal as names do: the wanted one (0: any), the
+ * one the principal had for this local port, or a fresh one. As domain_allocate(); domain_port() reads the reply's name. */
+int domain_allocate_port(struct domain *d, struct loop *l, const char *principal, uint16_t wanted,
+                         uint16_t lo, uint16_t hi, uint16_t local_port, store_cb cb, void *user,
+                         struct store_op **op, struct beam_error *e);
+uint16_t domain_port(const char *name); /* 0: not such a name */
+
 #endif

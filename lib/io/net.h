@@ -49,6 +49,8 @@ int sock_release(struct stream *s, struct evbuffer *received);
 /* The other half of giving: a stream whose input begins with `received` (moved out of it). */
 int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream **out);
 int sock_fd(struct stream *s); /* -1 when it is not a socket */
+/* Our own address of the connection, as addr_text() with the port; ":0" when it is not a TCP socket. */
+void sock_local(struct stream *s, char *out, size_t cap);
 
 /* --- in memory, on one (usually virtual) loop, for test/sim: no resolver, a dial reaches the listener of that very host and port --- */
 struct memnet_conf {

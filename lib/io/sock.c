@@ -21,6 +21,7 @@
 
 #include "base/err.h"
 #include "base/limits.h"
+#include "base/str.h"
 #include "io/block.h"
 #include "io/budget.h"
 #include "io/net.h"
@@ -399,4 +400,14 @@ int sock_release(struct stream *s, struct evbuffer *received) {
   k->fd = -1;
   destroy(k);
   return fd;
+}
+
+void sock_local(struct stream *s, char *out, size_t cap) {
+  struct sockaddr_storage a = {0};
+  socklen_t n = sizeof a;
+  int fd = sock_fd(s);
+  if (fd >= 0 && !getsockname(fd, (struct sockaddr *)&a, &n) && (a.ss_family == AF_INET || a.ss_family == AF_INET6))
+    addr_text(&a, true, out, cap);
+  else
+    str_copy(out, cap, ":0");
 }

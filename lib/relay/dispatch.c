@@ -270,7 +270,7 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
     answer_redirect(w, front, h, host);
   else if (r->conf.control_host && !strcmp(host, r->conf.control_host))
     answer_control(w, front, h);
-  else if (!route_find(&w->routes, host, &route))
+  else if (!route_find(&w->routes, host, &route) || route.kind != ROUTE_HTTP)
     page_answer(w->loop, front, h, PAGE_NO_TUNNEL, NULL);
   else if (!is_covered(v, host))
     page_answer(w->loop, front, h, PAGE_MISDIRECTED, NULL);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "relay/dispatch.h"
+#include "relay/raw.h"
 #include "relay/relay.h"
 #include "relay/session.h"
 
@@ -20,6 +21,11 @@ struct copy {
   struct route_change change;
 };
 
+static void wake(struct worker *w, const char *name) {
+  dispatch_wake(w, name);
+  raw_wake(w, name);
+}
+
 /* What a change means on this worker: a session may have lost the name to a newer one, waiting requests may go on. */
 static void apply(struct worker *w, struct route_change *c) {
   struct route_view before = {0};
@@ -28,12 +34,12 @@ static void apply(struct worker *w, struct route_change *c) {
     return;
   if (c->state != ROUTE_LIVE) {
     if (c->state == ROUTE_GONE)
-      dispatch_wake(w, c->name);
+      wake(w, c->name);
     return;
   }
   if (was && before.state == ROUTE_LIVE && before.worker == w->index && before.session != c->session)
     session_superseded(w, before.session, c->name);
-  dispatch_wake(w, c->name);
+  wake(w, c->name);
 }
 
 static void all_done(void *arg) {

@@ -34,8 +34,9 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
 }
 
 static void free_strings(struct relay *r) {
-  const char *fields[] = {r->conf.domain,   r->conf.control_host, r->conf.listen,  r->conf.listen_plain,
-                          r->conf.data_dir, r->conf.tls_cert,     r->conf.tls_key, r->conf.agent_token_file};
+  const char *fields[] = {r->conf.domain,       r->conf.control_host,     r->conf.listen,
+                          r->conf.listen_plain, r->conf.data_dir,         r->conf.tls_cert,
+                          r->conf.tls_key,      r->conf.agent_token_file, r->conf.tcp_ports};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
 }
@@ -66,6 +67,25 @@ static int parse_listen(const char *text, uint16_t def_port, struct listen_spec 
   return 0;
 }
 
+/* "20000-20999" or one port. */
+static int parse_ports(struct relay *r, struct beam_error *err) {
+  const char *text = r->conf.tcp_ports;
+  if (!text)
+    return 0;
+  size_t n = strcspn(text, "-");
+  uint64_t lo = 0, hi = 0;
+  bool ok = str_u64((struct span){text, n}, 65535, &lo);
+  hi = lo;
+  if (ok && text[n])
+    ok = str_u64(span_of(text + n + 1), 65535, &hi);
+  if (!ok || !lo || hi < lo)
+    return err_set(err, BEAM_ERR_INVALID, "write FIRST-LAST, such as 20000-20999",
+                   "'%s' is not a range of ports", text);
+  r->port_lo = (uint16_t)lo;
+  r->port_hi = (uint16_t)hi;
+  return 0;
+}
+
 static int check_config(struct relay *r, struct beam_error *err) {
   struct beam_relay_config *c = &r->conf;
   if (!c->domain || !host_name_ok(span_of(c->domain)))
@@ -87,6 +107,8 @@ static int check_config(struct relay *r, struct beam_error *err) {
   int e = parse_listen(c->listen ? c->listen : "127.0.0.1:8443", 443, r->tls_spec, &r->tls_n, err);
   if (!e)
     e = parse_listen(c->listen_plain, 80, r->plain_spec, &r->plain_n, err);
+  if (!e)
+    e = parse_ports(r, err);
   if (e)
     return e;
   for (unsigned i = 0; i < r->tls_n; i++)

@@ -56,6 +56,7 @@ struct worker {
   struct session *sessions;          /* uthash by id */
   struct session *greeting;          /* list of those not up yet */
   struct visitor *visitors;          /* list */
+  struct raw *raws;                  /* list of TCP and TLS visitors */
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
   struct admit *admit;
@@ -78,6 +79,7 @@ struct relay {
   bool beyond_loopback;
   struct listen_spec tls_spec[LISTEN_MAX], plain_spec[LISTEN_MAX];
   unsigned tls_n, plain_n;
+  uint16_t port_lo, port_hi; /* public ports for TCP tunnels; 0: none */
   unsigned workers_n;
   struct worker *workers;
   uint16_t https_port, http_port; /* what URLs show: of the first listener */

@@ -10,6 +10,7 @@
 struct route {
   char name[ROUTE_NAME];
   enum route_state state;
+  enum route_kind kind;
   unsigned worker;
   uint64_t session, generation, since_ms;
   struct route_stats *stats;
@@ -37,7 +38,7 @@ void route_stats_unref(struct route_stats *s) {
 }
 
 static struct route_view view_of(const struct route *r) {
-  return (struct route_view){r->state, r->worker, r->session, r->since_ms, r->stats};
+  return (struct route_view){r->state, r->kind, r->worker, r->session, r->since_ms, r->stats};
 }
 
 bool route_find(struct route_table *t, const char *name, struct route_view *out) {
@@ -78,6 +79,7 @@ bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms,
     r->stats = c->stats;
   }
   r->state = c->state;
+  r->kind = c->kind;
   r->worker = c->worker;
   r->session = c->session;
   r->generation = c->generation;

@@ -18,6 +18,9 @@ enum route_state {
   ROUTE_GONE, /* unbound: refused at once */
 };
 
+/* What visitors of the name speak; the numbers of TunnelKind in beam.proto. */
+enum route_kind { ROUTE_HTTP = 0, ROUTE_TCP = 1, ROUTE_TLS = 2 };
+
 enum { ROUTE_NAME = 256 };
 
 /* Counters of one name, shared by every worker's copy of the route. */
@@ -38,6 +41,7 @@ struct route_table {
 struct route_change {
   char name[ROUTE_NAME];
   enum route_state state;
+  enum route_kind kind;
   unsigned worker;
   uint64_t session, generation;
   struct route_stats *stats; /* LIVE: a reference that apply consumes */
@@ -45,6 +49,7 @@ struct route_change {
 
 struct route_view {
   enum route_state state;
+  enum route_kind kind;
   unsigned worker;
   uint64_t session;
   uint64_t since_ms;         /* loop time of the last change */

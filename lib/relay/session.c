@@ -12,6 +12,7 @@
 #include "identity/trust.h"
 #include "link/greet.h"
 #include "relay/audit.h"
+#include "relay/raw.h"
 #include "wire/host.h"
 
 struct tunnel {
@@ -23,6 +24,9 @@ struct tunnel {
   uint16_t local_port;
   char framework[64];
   bool live;
+  enum route_kind kind;
+  uint16_t port;             /* TCP: the public one */
+  struct raw_port *listener; /* TCP */
   struct store_op *claim;
 };
 
@@ -83,6 +87,7 @@ static void tunnel_free(struct tunnel *t) {
   s->tunnels_n--;
   if (t->claim)
     store_cancel(t->claim);
+  raw_port_close(t->listener);
   free(t);
 }
 
@@ -96,7 +101,7 @@ static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *w
     log_info("session", "tunnel down name=%s device=%s reason=%s", t->name, s->device, why);
     relay_event(r, "tunnel_down", t->name, s->agent, why);
     if (becomes != ROUTE_LIVE) {
-      struct route_change c = {.state = becomes, .worker = s->w->index, .session = s->id};
+      struct route_change c = {.state = becomes, .kind = t->kind, .worker = s->w->index, .session = s->id};
       str_copy(c.name, sizeof c.name, t->name);
       route_publish(s->w, &c, NULL, 0);
     }
@@ -125,10 +130,17 @@ static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
   beam_Bound *b = &m.kind.bound;
   b->id = bind;
   str_copy(b->name, sizeof b->name, t->name);
-  relay_url(r, true, t->name, b->url, sizeof b->url);
-  if (r->plain_n && r->conf.plain == BEAM_PLAIN_SERVE)
+  b->port = t->port;
+  if (t->kind == ROUTE_TCP)
+    str_fmt(b->url, sizeof b->url, "tcp://%s:%u", r->conf.domain, t->port);
+  else if (t->kind == ROUTE_TLS)
+    str_fmt(b->url, sizeof b->url, "tls://%s:%u", t->name, r->https_port);
+  else
+    relay_url(r, true, t->name, b->url, sizeof b->url);
+  if (t->kind == ROUTE_HTTP && r->plain_n && r->conf.plain == BEAM_PLAIN_SERVE)
     relay_url(r, false, t->name, b->plain_url, sizeof b->plain_url);
-  str_fmt(b->dashboard, sizeof b->dashboard, "%s/_beam", b->url);
+  if (t->kind == ROUTE_HTTP)
+    str_fmt(b->dashboard, sizeof b->dashboard, "%s/_beam", b->url);
   say(s, &m);
   log_info("session", "tunnel up name=%s device=%s", t->name, s->device);
   relay_event(r, "tunnel_up", t->name, s->agent, NULL);
@@ -147,10 +159,10 @@ static void publish_live(struct tunnel *t) {
   struct relay *r = s->w->relay;
   struct beam_error e = BEAM_ERROR_INIT;
   struct route_view old;
-  struct route_change c = {.state = ROUTE_LIVE, .worker = s->w->index, .session = s->id};
+  struct route_change c = {.state = ROUTE_LIVE, .kind = t->kind, .worker = s->w->index, .session = s->id};
   bool known = route_find(&s->w->routes, t->name, &old) && old.stats;
   c.stats = known ? route_stats_ref(old.stats) : route_stats_new();
-  if (!c.stats || add_cert(s->w, t->name, &e)) {
+  if (!c.stats || (t->kind == ROUTE_HTTP && add_cert(s->w, t->name, &e))) {
     route_stats_unref(c.stats);
     err_set(&e, BEAM_ERR_NOMEM, NULL, "the relay could not make a certificate for %s", t->name);
     refuse_bind(t, &e);
@@ -171,15 +183,27 @@ static void publish_live(struct tunnel *t) {
   route_publish(s->w, &c, on_published, t->id);
 }
 
+/* The listener is on this worker alone: its visitors need no other. */
+static int open_port(struct tunnel *t, struct beam_error *e) {
+  t->port = domain_port(t->name);
+  int err = raw_port_open(t->session->w, t->port, t->name, &t->listener);
+  return err ? err_set(e, err, "ask for another port with --remote-port",
+                       "the relay cannot listen on its port %u: %s", t->port, beam_strerror(err))
+             : 0;
+}
+
 static void on_claimed(void *user, int err, const struct store_reply *reply) {
   struct tunnel *t = user;
   t->claim = NULL;
+  struct beam_error e = BEAM_ERROR_INIT;
   if (!err) {
     str_copy(t->name, sizeof t->name, reply->name);
-    publish_live(t);
+    if (t->kind == ROUTE_TCP && open_port(t, &e))
+      refuse_bind(t, &e);
+    else
+      publish_live(t);
     return;
   }
-  struct beam_error e = BEAM_ERROR_INIT;
   if (err == BEAM_ERR_TAKEN)
     err_set(&e, err, NULL, "the name %s belongs to device %.8s", t->name, reply->holder ? reply->holder : "");
   else if (reply->error && reply->error->code)
@@ -189,8 +213,36 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
   refuse_bind(t, &e);
 }
 
-static void on_bind(struct session *s, const beam_Bind *b) {
+/* Ask trust, then the store. An error is in e->code. */
+static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
+  struct session *s = t->session;
   struct relay *r = s->w->relay;
+  struct trust_facts f = {.action = TRUST_BIND,
+                          .name_given = b->name[0] != 0,
+                          .label_ok = true,
+                          .takeover = b->takeover,
+                          .port_wanted = t->kind == ROUTE_TCP,
+                          .ports_offered = r->port_hi != 0,
+                          .tunnels = s->tunnels_n - 1};
+  struct trust verdict = trust_allows(&f);
+  int err = 0;
+  if (t->kind != ROUTE_HTTP && t->kind != ROUTE_TLS && t->kind != ROUTE_TCP)
+    err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP, TLS or TCP tunnel",
+            "this relay does not have tunnels of that kind");
+  else if (verdict.err)
+    err_set(e, verdict.err, verdict.hint, "%s", verdict.reason);
+  else if (t->kind == ROUTE_TCP)
+    err = domain_allocate_port(r->domain, s->w->loop, s->device,
+                               b->port ? (uint16_t)b->port : domain_port(b->name), r->port_lo, r->port_hi,
+                               t->local_port, on_claimed, t, &t->claim, e);
+  else
+    err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t, &t->claim,
+                          e);
+  if (err && !e->code)
+    err_set(e, err, NULL, "%s", beam_strerror(err));
+}
+
+static void on_bind(struct session *s, const beam_Bind *b) {
   struct beam_error e = BEAM_ERROR_INIT;
   struct tunnel *t = calloc(1, sizeof *t);
   if (!t) {
@@ -202,29 +254,16 @@ static void on_bind(struct session *s, const beam_Bind *b) {
   bool repeated = tunnel_find(s, b->id) != NULL;
   t->session = s;
   t->id = b->id;
+  t->kind = (enum route_kind)b->kind;
   t->local_port = (uint16_t)b->local_port;
   str_copy(t->name, sizeof t->name, b->name);
   str_copy(t->framework, sizeof t->framework, b->framework);
   DL_APPEND(s->tunnels, t);
   s->tunnels_n++;
-  struct trust_facts f = {.action = TRUST_BIND,
-                          .name_given = b->name[0] != 0,
-                          .label_ok = true,
-                          .takeover = b->takeover,
-                          .tunnels = s->tunnels_n - 1};
-  struct trust verdict = trust_allows(&f);
-  int err;
   if (repeated)
     err_set(&e, BEAM_ERR_PROTOCOL, NULL, "two tunnels with one number");
-  else if (b->kind != beam_TunnelKind_TUNNEL_HTTP)
-    err_set(&e, BEAM_ERR_UNSUPPORTED, "use an HTTP tunnel with this relay",
-            "this relay has only HTTP tunnels");
-  else if (verdict.err)
-    err_set(&e, verdict.err, verdict.hint, "%s", verdict.reason);
-  else if ((err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t,
-                                  &t->claim, &e)) &&
-           !e.code)
-    err_set(&e, err, NULL, "%s", beam_strerror(err));
+  else
+    claim(t, b, &e);
   if (e.code)
     refuse_bind(t, &e);
 }

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "http/h1_front.h"
 #include "relay/dispatch.h"
+#include "relay/raw.h"
 #include "relay/session.h"
 #include "wire/hello.h"
 #include "wire/host.h"
@@ -25,7 +26,7 @@ struct visitor {
   bool tls_port, secure, given;
   uint16_t local_port;
   struct sockaddr_storage peer;
-  char addr[64], addr_port[80], local[32];
+  char addr[64], addr_port[80], local[80];
   struct sniff hello;
   struct cert *cert;
   char covered[256]; /* for dispatch */
@@ -100,6 +101,19 @@ static void on_tls(void *user, int err, struct stream *s, const struct tls_info 
   v->secure = true;
   v->cert = certs_get_cert(v->w->relay->certs, v->hello.sni);
   start_front(v, s);
+}
+
+/* A name whose tunnel ends TLS itself: the bytes go there as they are. */
+static bool pass_through(struct visitor *v) {
+  struct route_view route;
+  if (v->hello.alpn & SNIFF_ALPN_BEAM || !route_find(&v->w->routes, v->hello.sni, &route) ||
+      route.kind != ROUTE_TLS)
+    return false;
+  struct stream *s = v->s;
+  v->s = NULL;
+  raw_forward(v->w, s, v->hello.sni, v->hello.sni, &v->peer, v->local);
+  visitor_end(v, 0);
+  return true;
 }
 
 static void start_tls(struct visitor *v) {
@@ -182,7 +196,7 @@ static void on_readable(void *user) {
       refuse(v, BEAM_ERR_TRUNCATED, "ended before it said anything whole");
   } else if (what == SNIFF_TLS && v->tls_port) {
     timer_stop(&v->timer);
-    if (!give_away(v))
+    if (!give_away(v) && !pass_through(v))
       start_tls(v);
   } else if (what == SNIFF_HTTP1) {
     timer_stop(&v->timer);
@@ -223,7 +237,7 @@ void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_stora
   v->peer = *peer;
   addr_text(peer, false, v->addr, sizeof v->addr);
   addr_text(peer, true, v->addr_port, sizeof v->addr_port);
-  str_fmt(v->local, sizeof v->local, ":%u", local_port);
+  sock_local(s, v->local, sizeof v->local);
   DL_APPEND(w->visitors, v);
   atomic_fetch_add(&r->visitors_now, 1);
   timer_init(&v->timer, w->loop, on_slow, v);

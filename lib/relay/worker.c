@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "relay/dispatch.h"
 #include "relay/peers.h"
+#include "relay/raw.h"
 #include "relay/relay.h"
 #include "relay/session.h"
 #include "relay/tickets.h"
@@ -100,6 +101,7 @@ void worker_close(struct worker *w) {
   }
   timer_stop(&w->sweep);
   visitor_end_all(w);
+  raw_close(w);
   dispatch_close(w);
   session_end_all(w, BEAM_ERR_DRAINING);
   peers_close(w);

@@ -1,0 +1,22 @@
+/* raw.h: visitors whose bytes are not ours to read: TCP tunnels (a public port each) and TLS tunnels (by SNI, never decrypted).
+ *
+ *   visitor ─► WAITING (no link just now, LIMIT_LINK_WAIT_MS) ─► PIPED to a stream of the link ─► both ends done
+ */
+#ifndef RELAY_RAW_H
+#define RELAY_RAW_H
+
+#include "relay/relay.h"
+
+/* Join the visitor's stream with the agent that has `name`. Takes s with whatever was received and not consumed. `sni` may be "". */
+void raw_forward(struct worker *w, struct stream *s, const char *name, const char *sni,
+                 const struct sockaddr_storage *peer, const char *local);
+/* The route of this name changed. */
+void raw_wake(struct worker *w, const char *name);
+void raw_close(struct worker *w);
+
+/* A public port on this worker: its visitors go to `name`. */
+struct raw_port;
+int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out);
+void raw_port_close(struct raw_port *p); /* NULL is accepted */
+
+#endif

@@ -17,8 +17,8 @@
 #include "tls/stream.h"
 
 static struct pki_cert ca, other_ca, leaf, second, client_leaf, expired;
-static struct tls_cert *leaf_cert, *second_cert, *client_cert, *expired_cert,
-    *bare_cert; /* bare: without its CA */
+static struct tls_cert *leaf_cert, *second_cert, *client_cert, *expired_cert, *bare_cert /* without its CA */,
+    *forged_cert;
 static const char *const h2_h1[] = {"h2", "http/1.1", NULL}, *const h1[] = {"http/1.1", NULL},
                          *const beam[] = {"beam/1", NULL}, *const odd[] = {"odd", NULL};
 

@@ -13,9 +13,13 @@ int pair_h2(struct loop *l, struct link **relay, struct link **agent) {
   static const uint8_t exporter[32];
   struct stream *a, *b;
   int err = mem_pair(l, &a, &b);
-  if (!err)
-    err = link_h2_new(a, LINK_RELAY, exporter, relay);
-  return err ? err : link_h2_new(b, LINK_AGENT, exporter, agent);
+  if (err)
+    return err;
+  if ((err = link_h2_new(a, LINK_RELAY, exporter, relay))) {
+    stream_close(b, err);
+    return err;
+  }
+  return link_h2_new(b, LINK_AGENT, exporter, agent);
 }
 
 /* --- taps --- */

@@ -60,6 +60,11 @@ PKG_LIBS   := $(shell pkg-config --libs $(MODULES) 2>/dev/null)
 endif
 OPT      ?= -O2
 WARN     := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
+ifneq ($(SAN),)
+ifeq ($(findstring clang,$(CC)),)
+WARN += -Wno-format-truncation -Wno-maybe-uninitialized -Wno-stringop-overflow # gcc guesses these wrong in instrumented code
+endif
+endif
 HARDEN   := -fstack-protector-strong $(if $(SAN),,-D_FORTIFY_SOURCE=2)
 SAN_C    := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),fuzzer-no-link$(,)address$(,)undefined,$(SAN)) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 SAN_LINK := $(if $(SAN),-fsanitize=$(if $(filter fuzzer,$(SAN)),address$(,)undefined,$(SAN)))

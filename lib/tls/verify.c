@@ -42,11 +42,12 @@ static uint32_t faults_that_count(const struct verdict *v, const mbedtls_x509_cr
 
 static int ask_owner(struct verdict *v, const mbedtls_x509_crt *leaf) {
   struct tls_peer peer = {0};
-  const mbedtls_x509_crt *last = leaf;
-  for (const mbedtls_x509_crt *c = leaf; c && peer.count < TLS_CHAIN_MAX; last = c, c = c->next) {
+  const mbedtls_x509_crt *c = leaf, *last;
+  do {
     peer.chain[peer.count].der = c->raw.p;
     peer.chain[peer.count++].n = c->raw.len;
-  }
+    last = c;
+  } while ((c = c->next) && peer.count < TLS_CHAIN_MAX);
   crypto_hash_sha256(v->leaf_sha256, leaf->raw.p, leaf->raw.len);
   if (v->ctx->trust == TLS_TRUST_ANY)
     crypto_hash_sha256(v->ca_sha256, last->raw.p, last->raw.len);

@@ -97,8 +97,8 @@ static void rfc8448_records(void **state) {
   (void)state;
   struct records client, server;
   uint8_t data[50], want[64], alert[RECORD_ALERT_BYTES];
-  for (uint8_t i = 0; i < sizeof data; i++)
-    data[i] = i;
+  for (size_t i = 0; i < sizeof data; i++)
+    data[i] = (uint8_t)i;
   rfc8448_setup(&client, true);
   rfc8448_setup(&server, false);
   expect_sealed(&client, RECORD_DATA_TYPE, data, sizeof data, client_data_hex);

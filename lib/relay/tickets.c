@@ -21,7 +21,6 @@ int tickets_load(struct relay *r, struct beam_error *err) {
     log_warn("relay", "session ticket keys in %s are damaged or old: made new ones", path);
   explicit_bzero(blob, n);
   free(blob);
-  r->tickets_saved = tls_tickets_epoch(r->tickets);
   return 0;
 }
 

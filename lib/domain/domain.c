@@ -55,6 +55,12 @@ static int wanted_name(const struct domain *d, const char *wanted, char out[HOST
   return err;
 }
 
+static int handed_in(int err, struct beam_error *e) {
+  return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
+                       err_find(err)->what)
+             : 0;
+}
+
 /* Ten friendly names, then eight hex digits, all tried in the store's one transaction. */
 enum { CANDIDATES = LIMIT_NAME_DRAWS + 1 };
 
@@ -77,10 +83,7 @@ int domain_allocate(struct domain *d, struct loop *l, const char *principal, con
     c.candidates = list;
     c.n = CANDIDATES;
   }
-  int err = store_allocate(d->store, l, &c, cb, user, op);
-  return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
-                       err_find(err)->what)
-             : 0;
+  return handed_in(store_allocate(d->store, l, &c, cb, user, op), e);
 }
 
 uint16_t domain_port(const char *name) {
@@ -89,28 +92,31 @@ uint16_t domain_port(const char *name) {
   return !strncmp(name + n, ".tcp.", 5) && str_u64((struct span){name, n}, 65535, &port) ? (uint16_t)port : 0;
 }
 
+/* Ports that are tried for one claim, one after the other from a random one on: all of a small range, and enough of a large one. */
+enum { PORTS_TRIED = 128 };
+
 int domain_allocate_port(struct domain *d, struct loop *l, const char *principal, uint16_t wanted,
                          uint16_t lo, uint16_t hi, uint16_t local_port, store_cb cb, void *user,
                          struct store_op **op, struct beam_error *e) {
-  char names[CANDIDATES][HOST_MAX], base[HOST_MAX];
-  const char *list[CANDIDATES];
+  char names[PORTS_TRIED][HOST_MAX], base[HOST_MAX];
+  const char *list[PORTS_TRIED];
+  if (!lo || lo > hi)
+    return err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP tunnel", "the relay gives no ports");
   if (wanted && (wanted < lo || wanted > hi))
     return err_set(e, BEAM_ERR_NAME, "ask for a port of that range, or for none",
                    "the relay gives ports from %u to %u", lo, hi);
+  uint32_t range = (uint32_t)hi - lo + 1, start = random_below(range);
+  uint32_t n = range < PORTS_TRIED ? range : PORTS_TRIED;
   str_fmt(base, sizeof base, "tcp.%s", d->base);
-  for (unsigned i = 0; i < CANDIDATES; i++) {
-    uint32_t port = wanted ? wanted : lo + random_below((uint32_t)hi - lo + 1);
-    str_fmt(names[i], sizeof names[i], "%u.%s", port, base);
+  for (uint32_t i = 0; i < n; i++) {
+    str_fmt(names[i], sizeof names[i], "%u.%s", wanted ? wanted : lo + (start + i) % range, base);
     list[i] = names[i];
   }
   struct store_claim c = {
       .principal = principal, .wanted = wanted ? names[0] : NULL, .base = base, .port = local_port};
   if (!wanted) {
     c.candidates = list;
-    c.n = CANDIDATES;
+    c.n = n;
   }
-  int err = store_allocate(d->store, l, &c, cb, user, op);
-  return err ? err_set(e, err, "try again in a moment", "the relay's store takes no more work: %s",
-                       beam_strerror(err))
-             : 0;
+  return handed_in(store_allocate(d->store, l, &c, cb, user, op), e);
 }

@@ -105,13 +105,11 @@ static int allocate_wanted(struct sqlite *s, struct store_op *op) {
 
 /* The principal's drawn name of this port, or (oldest) the one it has used longest ago. */
 static int own_name(struct sqlite *s, struct store_op *op, bool oldest, char name[STORE_NAME]) {
-  char suffix[STORE_NAME + 1];
-  str_fmt(suffix, sizeof suffix, ".%s", op->in.claim.base);
   sqlite3_stmt *st = sql_use(s, oldest ? SQL_NAME_OLDEST : SQL_NAME_SAME_PORT);
   bind_text(st, 1, op->in.claim.principal);
+  bind_text(st, 2, op->in.claim.base);
   if (!oldest)
-    sqlite3_bind_int(st, 2, op->in.claim.port);
-  bind_text(st, oldest ? 2 : 3, suffix);
+    sqlite3_bind_int(st, 3, op->in.claim.port);
   return first_text(s, op, st, name, STORE_NAME);
 }
 

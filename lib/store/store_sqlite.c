@@ -24,11 +24,13 @@ static const char *const text[SQL_COUNT] = {
     [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_NAME_OWNER] = "SELECT owner FROM names WHERE name=?1",
     [SQL_NAME_COUNT] = "SELECT count(*) FROM names WHERE owner=?1",
+    /* Directly under the base ?2: one label before it. */
     [SQL_NAME_SAME_PORT] =
-        "SELECT name FROM names WHERE owner=?1 AND drawn=1 AND port=?2 AND substr(name,-length(?3))=?3 "
+        "SELECT name FROM names WHERE owner=?1 AND drawn=1 AND port=?3 AND substr(name,instr(name,'.')+1)=?2 "
         "ORDER BY used_at DESC LIMIT 1",
     [SQL_NAME_OLDEST] =
-        "SELECT name FROM names n WHERE owner=?1 AND drawn=1 AND substr(name,-length(?2))=?2 AND NOT EXISTS "
+        "SELECT name FROM names n WHERE owner=?1 AND drawn=1 AND substr(name,instr(name,'.')+1)=?2 AND NOT "
+        "EXISTS "
         "(SELECT 1 FROM tunnels t WHERE t.name=n.name AND t.status<2) ORDER BY used_at LIMIT 1",
     [SQL_NAME_INSERT] =
         "INSERT INTO names(name,owner,drawn,port,created_at,used_at) VALUES(?1,?2,?3,?4,?5,?5)",

@@ -149,6 +149,12 @@ static bool under(const char *name, const char *base) {
   return n > b && name[n - b - 1] == '.' && !strcmp(name + n - b, base);
 }
 
+/* With one label before the base: "8001.tcp.tunnel.test" is a name under tcp.tunnel.test, not under tunnel.test. */
+static bool directly_under(const char *name, const char *base) {
+  const char *dot = strchr(name, '.');
+  return dot && dot != name && !strcmp(dot + 1, base);
+}
+
 static bool live(const struct tables *t, const char *name) {
   for (const struct tunnel_row *u = t->tunnels; u; u = u->hh.next)
     if (u->row.status != STORE_CLOSED && !strcmp(u->row.name, name))
@@ -185,7 +191,7 @@ static struct holdings look_through(struct tables *t, const struct store_op *op)
     if (strcmp(n->row.owner, op->in.claim.principal))
       continue;
     h.count++;
-    if (!n->row.drawn || !under(n->row.name, op->in.claim.base))
+    if (!n->row.drawn || !directly_under(n->row.name, op->in.claim.base))
       continue;
     if (n->row.port == op->in.claim.port && (!h.same_port || n->row.used_at > h.same_port->row.used_at))
       h.same_port = n;

@@ -133,6 +133,44 @@ static void hex_when_all_are_taken(void **state) {
   assert_string_equal(g.name + 8, ".tunnel.test");
 }
 
+static struct got ask_port(const char *principal, uint16_t wanted, uint16_t lo, uint16_t hi, uint16_t local) {
+  struct got g = {0};
+  g.err = domain_allocate_port(domain, loop, principal, wanted, lo, hi, local, on_got, &g, NULL, &e);
+  if (!g.err)
+    turn_until(&g);
+  return g;
+}
+
+static void ports(void **state) {
+  (void)state;
+  bool seen[5] = {false};
+  for (int i = 0; i < 5; i++) { /* the whole of a small range is given out */
+    char who[8];
+    snprintf(who, sizeof who, "p%d", i);
+    struct got g = ask_port(who, 0, 7001, 7005, 5432);
+    assert_int_equal(g.err, 0);
+    uint16_t port = domain_port(g.name);
+    assert_in_range(port, 7001, 7005);
+    assert_false(seen[port - 7001]);
+    seen[port - 7001] = true;
+    assert_string_equal(ask_port(who, 0, 7001, 7005, 5432).name, g.name); /* and sticks */
+    assert_int_equal(ask_port("thief", port, 7001, 7005, 1).err, BEAM_ERR_TAKEN);
+  }
+  assert_int_equal(ask_port("late", 0, 7001, 7005, 5432).err, BEAM_ERR_TAKEN);
+  assert_int_equal(ask_port("late", 7006, 7001, 7005, 5432).err, BEAM_ERR_NAME);
+  assert_int_equal(ask_port("late", 7006, 7001, 65535, 5432).err, 0);
+  assert_int_equal(ask_port("late", 0, 0, 0, 5432).err, BEAM_ERR_UNSUPPORTED);
+  /* a port is no name: the same local port over HTTP gets a fresh one, and the other way round */
+  struct got http = ask("p0", NULL, 5432);
+  struct span label;
+  assert_true(host_label_under(http.name, "tunnel.test", &label));
+  assert_int_equal(domain_port(http.name), 0);
+  static const char *const none[] = {"", "tcp.tunnel.test", "x.tcp.tunnel.test", "70000.tcp.tunnel.test",
+                                     "7001.tunnel.test"};
+  for (size_t i = 0; i < 5; i++)
+    assert_int_equal(domain_port(none[i]), 0);
+}
+
 static void race(void **state) {
   (void)state;
   enum { N = 100 };
@@ -170,9 +208,9 @@ static void bases(void **state) {
 #define domain_test(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void) {
-  const struct CMUnitTest tests[] = {domain_test(drawn), domain_test(wanted),
-                                     domain_test(hex_when_all_are_taken), domain_test(race),
-                                     domain_test(bases)};
+  const struct CMUnitTest tests[] = {
+      domain_test(drawn), domain_test(wanted), domain_test(hex_when_all_are_taken),
+      domain_test(ports), domain_test(race),   domain_test(bases)};
   int bad = cmocka_run_group_tests_name("memory", tests, NULL, NULL);
   on_disk = true;
   return bad + cmocka_run_group_tests_name("on disk", tests, NULL, NULL);

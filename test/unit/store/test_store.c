@@ -97,7 +97,9 @@ static void names(void **state) {
 static void names_of_another_base_stay_out(void **state) {
   (void)state;
   static const char *const other[] = {"x.nottunnel.test", NULL};
+  static const char *const port[] = {"8001.tcp.tunnel.test", NULL};
   assert_string_equal(ask_name("alice", NULL, other, 3000)->name, "x.nottunnel.test");
+  assert_string_equal(ask_name("alice", NULL, port, 3000)->name, "8001.tcp.tunnel.test");
   assert_string_equal(ask_name("alice", NULL, list, 3000)->name, "one.tunnel.test");
 }
 

@@ -206,8 +206,10 @@ static void on_read(evutil_socket_t fd, short what, void *arg) {
   }
   bool more;
   ssize_t n = receive(k, &more);
-  if (n == BEAM_AGAIN)
+  if (n == BEAM_AGAIN) {
+    interest(k); /* the ceiling may have come down below what it holds: level-triggered, it would be told for ever */
     return;
+  }
   if (n < 0) {
     died(k, (int)n);
     return;

@@ -259,15 +259,18 @@ static void front_stop(struct http_end *e) {
   soon(f);
 }
 
-/* The exchange failed on our side: ERROR is the last thing said, and the relay makes the best of it. */
+/* The exchange failed on our side: ERROR is the last thing said, and the relay makes the best of it. After END only a reset is left to say. */
 static void front_abort(struct http_end *e, enum page page) {
   struct side *f = side_of(e);
   f->in_closed = f->stopped = true;
   f->track.failed = page;
-  if (!f->out_closed)
-    frame_io_error(&f->io, page);
-  f->out_closed = true;
   soon(f);
+  if (f->out_closed) {
+    f->failing = page;
+    return;
+  }
+  frame_io_error(&f->io, page);
+  f->out_closed = true;
 }
 
 static const struct http_end_ops front_ops = {"frames-front", front_head, front_info, on_room,     on_body,
@@ -324,9 +327,15 @@ static bool front_event(struct side *f) {
 }
 
 static void front_work(struct side *f) {
-  if (f->failing && !f->out_closed) {
+  if (f->failing) {
+    enum page page = f->failing;
+    f->failing = PAGE_NONE;
     http_send_abort(&f->end, PAGE_VISITOR_GONE);
-    front_abort(&f->end, f->failing);
+    if (f->out_closed) {
+      fail(f, page, BEAM_ERR_RESET);
+      return;
+    }
+    front_abort(&f->end, page);
   }
   while (!f->dead && !f->io.got_end && front_event(f))
     ;

@@ -19,9 +19,9 @@ void h1_in_start(struct h1_in *in, enum http_body kind, uint64_t length) {
 }
 
 static size_t front_piece(struct evbuffer *b, const char **p) {
-  struct evbuffer_iovec v = {0};
+  struct evbuffer_iovec v;
   if (evbuffer_peek(b, -1, NULL, &v, 1) < 1)
-    v.iov_len = 0;
+    v = (struct evbuffer_iovec){"", 0};
   *p = v.iov_base;
   return v.iov_len;
 }

@@ -239,6 +239,10 @@ static void work(struct request *r) {
   if (r->resp_done && r->req_closed && (flushed || !r->upgraded)) {
     http_done(&r->end);
     die(r, 0);
+  } else if (r->resp_done && stream_dead(r->c->s)) {
+    request_fail(
+        r,
+        PAGE_TRUNCATED); /* half-closed by the service, then reset: what the visitor still says goes nowhere */
   }
 }
 

@@ -305,6 +305,28 @@ static void upgraded_and_reset(void **state) {
     }
 }
 
+/* The service says it is done, then that it does not listen either. */
+static void upgraded_half_closed_and_reset(void **state) {
+  (void)state;
+  for (enum rig_way way = DIRECT; way <= FRAMES; way++) {
+    struct rig *r = rig_new(way);
+    peer_say(&r->visitor, WS);
+    rig_run(r);
+    peer_say(&r->service[0], SWITCH);
+    peer_finish(&r->service[0]);
+    rig_run(r);
+    assert_true(r->visitor.ended);
+    peer_say(&r->visitor, "more");
+    rig_run(r);
+    assert_string_equal(strstr(peer_text(&r->service[0]), "\r\n\r\n"), "\r\n\r\nmore");
+    peer_reset(&r->service[0]);
+    rig_run(r);
+    assert_null(r->front); /* it got its whole half: what it says is no longer wanted, and the connection is gone */
+    assert_int_equal(r->gone, way == FRAMES);
+    rig_free(r);
+  }
+}
+
 static void unasked_upgrade(void **state) {
   (void)state;
   struct rig *r = rig_new(FRAMES);
@@ -543,6 +565,7 @@ int main(void) {
       cmocka_unit_test(half_close_inside_a_body),
       cmocka_unit_test(upgraded),
       cmocka_unit_test(upgraded_and_reset),
+      cmocka_unit_test(upgraded_half_closed_and_reset),
       cmocka_unit_test(unasked_upgrade),
       cmocka_unit_test(continued),
       cmocka_unit_test(echo_while_uploading),

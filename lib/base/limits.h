@@ -66,6 +66,23 @@
 #define LIMIT_ACCEPT_PAUSE_MS                                                                                \
   100u /* out of descriptors: newcomers wait in the backlog this long, then we look again */
 
+#define LIMIT_UDP_BUFFER                                                                                     \
+  (4u * 1024 * 1024) /* a UDP socket's, in the kernel, each way: 30 ms of 1 Gbit/s while the loop is busy */
+
+/* --- QUIC --- */
+#define LIMIT_QUIC_IDLE_MS 30000u      /* silence after which a connection is dead: three missed PINGs */
+#define LIMIT_QUIC_KEEPALIVE_MS 15000u /* a client says something so often: NAT bindings live 30 s and more */
+#define LIMIT_QUIC_CLOSE_MS 5000u      /* last words and streams closed in order drain at most so long */
+#define LIMIT_QUIC_HALF_OPEN                                                                                 \
+  1024u /* handshakes under way at an endpoint, each about 50 KiB: further ones are not answered */
+#define LIMIT_QUIC_HALF_OPEN_FREE                                                                            \
+  64u /* from so many on newcomers prove their address first (Retry); a handshake costs 3 ms of CPU */
+#define LIMIT_QUIC_HALF_OPEN_ADDR 8u /* the same for one address (or /48, /64): a flood from there alone */
+#define LIMIT_QUIC_REPLIES                                                                                   \
+  1000u /* stateless replies (Retry, reset, version negotiation) a second: what forged addresses can cause */
+#define LIMIT_QUIC_WINDOW (24u * 1024 * 1024) /* a connection's: more than one stream's; bounds what waits out of order */
+#define LIMIT_QUIC_DATAGRAMS (64u * 1024)     /* datagrams that wait, each way: beyond it they are lost, as datagrams are */
+
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */
 #define LIMIT_CONTROL_RATE 100u          /* control messages a second before a peer is a flood */

@@ -6,8 +6,6 @@
  * An end and its streams belong to their loop's thread; only messages cross, and the buffers in them are given away whole. A
  * stream may send its first LIMIT_STREAM_WINDOW_MIN bytes ahead and gets credit as the other side takes them, so nothing that was
  * written ever waits here: a closed stream leaves at once. */
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #define HASH_NONFATAL_OOM 1
@@ -16,41 +14,11 @@
 #include "base/limits.h"
 #include "io/block.h"
 #include "io/budget.h"
-#include "link/link.h"
+#include "link/local.h"
 
 enum {
-  CONTROLS_MAX = 256, /* control messages on their way */
-  RETRY_MS = 10,      /* the other loop's queue was full */
+  RETRY_MS = 10, /* the other loop's queue was full */
   CREDIT_STEP = LIMIT_STREAM_WINDOW_MIN / 4
-};
-
-enum kind { MSG_OPEN, MSG_DATA, MSG_END, MSG_RESET, MSG_GONE, MSG_CREDIT, MSG_CONTROL, MSG_DRAIN, MSG_CLOSE };
-
-struct msg {
-  struct msg *next;
-  enum kind kind;
-  uint32_t id; /* of the stream */
-  uint32_t n;  /* credit */
-  int reason;
-  struct evbuffer *data;
-  beam_Control *control;
-};
-
-struct queue {
-  struct msg *first, **tail;
-};
-
-struct bridge {
-  pthread_mutex_t lock;
-  _Atomic int refs;
-  struct box {
-    struct queue q;
-    unsigned controls;
-    bool posted; /* a post is on its way to the loop */
-    bool closed; /* nobody reads any more: nothing is posted to that loop, which may be gone */
-  } box[2];      /* under lock */
-  struct loop *loop[2];
-  struct local *end[2]; /* each only on its loop's thread */
 };
 
 struct local {
@@ -82,81 +50,6 @@ struct lane {
   UT_hash_handle hh;
 };
 
-/* --- the bridge --- */
-
-static void queue_init(struct queue *q) {
-  q->first = NULL;
-  q->tail = &q->first;
-}
-
-static void queue_push(struct queue *q, struct msg *m) {
-  m->next = NULL;
-  *q->tail = m;
-  q->tail = &m->next;
-}
-
-static void queue_append(struct queue *q, struct queue *more) {
-  if (!more->first)
-    return;
-  *q->tail = more->first;
-  q->tail = more->tail;
-  queue_init(more);
-}
-
-static void msg_free(struct msg *m) {
-  if (m->data)
-    evbuffer_free(m->data);
-  free(m->control);
-  free(m);
-}
-
-static void queue_free(struct queue *q) {
-  for (struct msg *m = q->first, *next; m; m = next) {
-    next = m->next;
-    msg_free(m);
-  }
-  queue_init(q);
-}
-
-static void bridge_unref(void *arg) {
-  struct bridge *b = arg;
-  if (atomic_fetch_sub(&b->refs, 1) != 1)
-    return;
-  queue_free(&b->box[0].q);
-  queue_free(&b->box[1].q);
-  pthread_mutex_destroy(&b->lock);
-  free(b);
-}
-
-static struct bridge *bridge_new(struct loop *a, struct loop *b) {
-  struct bridge *g = calloc(1, sizeof *g);
-  if (!g)
-    return NULL;
-  pthread_mutex_init(&g->lock, NULL);
-  atomic_init(&g->refs, 0);
-  queue_init(&g->box[0].q);
-  queue_init(&g->box[1].q);
-  g->loop[0] = a;
-  g->loop[1] = b;
-  return g;
-}
-
-static void deliver0(void *arg);
-static void deliver1(void *arg);
-
-/* Under the lock, so that the loop is not freed meanwhile: its end closes the box first. */
-static int wake(struct bridge *b, int to) {
-  struct box *box = &b->box[to];
-  if (box->posted || box->closed)
-    return 0;
-  atomic_fetch_add(&b->refs, 1);
-  int err = loop_post_or(b->loop[to], to ? deliver1 : deliver0, bridge_unref, b);
-  if (err)
-    atomic_fetch_sub(&b->refs, 1); /* never the last: the caller holds one */
-  box->posted = !err;
-  return err;
-}
-
 /* --- sending --- */
 
 static void die(struct local *d, int reason);
@@ -166,7 +59,7 @@ static void fail(struct local *d, int reason) {
   loop_soon(d->k.loop, &d->failed);
 }
 
-static struct msg *say(struct local *d, enum kind kind, uint32_t id) {
+static struct msg *say(struct local *d, enum msg_kind kind, uint32_t id) {
   struct msg *m = calloc(1, sizeof *m);
   if (!m) {
     fail(d, BEAM_ERR_NOMEM);
@@ -226,14 +119,7 @@ static void unsoil(struct lane *e) {
 
 /* False: the other loop's queue is full, retry() comes. */
 static bool post(struct local *d) {
-  struct bridge *b = d->bridge;
-  struct box *box = &b->box[!d->me];
-  pthread_mutex_lock(&b->lock);
-  if (box->closed)
-    queue_free(&d->out);
-  queue_append(&box->q, &d->out);
-  int err = box->q.first ? wake(b, !d->me) : 0;
-  pthread_mutex_unlock(&b->lock);
+  int err = bridge_send(d->bridge, !d->me, &d->out);
   if (!err)
     return true;
   if (err != BEAM_ERR_CLOSED && !timer_start(&d->retry, RETRY_MS))
@@ -434,9 +320,7 @@ static void on_msg(struct local *d, struct msg *m) {
     on_open(d, m->id);
     return;
   case MSG_CONTROL:
-    pthread_mutex_lock(&d->bridge->lock);
-    d->bridge->box[d->me].controls--;
-    pthread_mutex_unlock(&d->bridge->lock);
+    bridge_control_end(d->bridge, d->me);
     link_tell_control(&d->k, m->control);
     return;
   case MSG_DRAIN:
@@ -450,14 +334,11 @@ static void on_msg(struct local *d, struct msg *m) {
   }
 }
 
-/* A post: on the loop of box `me`; holds a reference of the bridge. */
+/* A post, on the loop of box `me`. */
 static void deliver(struct bridge *b, int me) {
   struct queue q;
   queue_init(&q);
-  pthread_mutex_lock(&b->lock);
-  b->box[me].posted = false;
-  queue_append(&q, &b->box[me].q);
-  pthread_mutex_unlock(&b->lock);
+  bridge_take(b, me, &q);
   if (b->end[me])
     b->end[me]->k.heard = loop_now(b->loop[me]);
   while (q.first && b->end[me] && !b->end[me]->dead) {
@@ -467,14 +348,6 @@ static void deliver(struct bridge *b, int me) {
     msg_free(m);
   }
   queue_free(&q);
-  bridge_unref(b);
-}
-
-static void deliver0(void *arg) {
-  deliver(arg, 0);
-}
-static void deliver1(void *arg) {
-  deliver(arg, 1);
 }
 
 /* --- the link --- */
@@ -523,9 +396,7 @@ static void close_link(struct link *k, int reason) {
   task_cancel(&d->ready);
   task_cancel(&d->failed);
   b->end[d->me] = NULL;
-  pthread_mutex_lock(&b->lock);
-  b->box[d->me].closed = true;
-  pthread_mutex_unlock(&b->lock);
+  bridge_close(b, d->me);
   if (posted)
     vanish(d);
 }
@@ -560,17 +431,13 @@ static int send_control(struct link *k, const beam_Control *c) {
     return BEAM_ERR_CLOSED;
   if (!k->ready)
     return BEAM_AGAIN;
-  pthread_mutex_lock(&d->bridge->lock);
-  unsigned *waiting = &d->bridge->box[!d->me].controls;
-  bool full = *waiting >= CONTROLS_MAX;
-  *waiting += !full;
-  pthread_mutex_unlock(&d->bridge->lock);
-  if (full)
+  if (!bridge_control_begin(d->bridge, !d->me))
     return BEAM_ERR_LIMIT;
   beam_Control *copy = malloc(sizeof *copy);
   struct msg *m = copy ? say(d, MSG_CONTROL, 0) : NULL;
   if (!m) {
     free(copy);
+    bridge_control_end(d->bridge, !d->me);
     return BEAM_ERR_NOMEM;
   }
   *copy = *c;
@@ -604,7 +471,7 @@ static struct local *local_new(struct bridge *b, int me) {
   task_init(&d->failed, on_failed, d);
   timer_init(&d->retry, d->k.loop, retry, d);
   b->end[me] = d;
-  atomic_fetch_add(&b->refs, 1);
+  bridge_ref(b);
   return d;
 }
 
@@ -620,7 +487,7 @@ static void on_gift(void *arg) {
   struct gift g = *(struct gift *)arg;
   struct bridge *b = g.b->bridge;
   free(arg);
-  atomic_fetch_add(&b->refs, 1); /* given() may close it */
+  bridge_ref(b); /* given() may close it */
   g.given(g.user, &g.b->k);
   if (b->end[1])
     link_tell_ready(&g.b->k); /* before anything that the other end sent */
@@ -635,10 +502,9 @@ static void on_gift_dropped(void *arg) {
 
 int link_local_pair(struct loop *a, struct loop *b, struct link **out,
                     void (*given)(void *user, struct link *b), void *user) {
-  struct bridge *bridge = bridge_new(a, b);
+  struct bridge *bridge = bridge_new(a, b, deliver);
   if (!bridge)
     return BEAM_ERR_NOMEM;
-  atomic_fetch_add(&bridge->refs, 1); /* ours, until the end */
   struct local *d[2] = {local_new(bridge, 0), local_new(bridge, 1)};
   struct gift *g = malloc(sizeof *g);
   int err = d[0] && d[1] && g ? 0 : BEAM_ERR_NOMEM;

@@ -321,8 +321,7 @@ static void upgraded_half_closed_and_reset(void **state) {
     assert_string_equal(strstr(peer_text(&r->service[0]), "\r\n\r\n"), "\r\n\r\nmore");
     peer_reset(&r->service[0]);
     rig_run(r);
-    assert_null(
-        r->front); /* it got its whole half: what it says is no longer wanted, and the connection is gone */
+    assert_null(r->front); /* it got its whole half; what it says is no longer wanted */
     assert_int_equal(r->gone, way == FRAMES);
     rig_free(r);
   }

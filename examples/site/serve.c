@@ -270,7 +270,7 @@ static int listen_on(int family, uint16_t port) {
 }
 
 static uint16_t port_of(int fd) {
-  struct sockaddr_in sa;
+  struct sockaddr_in sa = {0};
   socklen_t n = sizeof sa;
   return getsockname(fd, (struct sockaddr *)&sa, &n) == 0 ? ntohs(sa.sin_port) : 0;
 }

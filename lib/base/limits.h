@@ -91,8 +91,12 @@
 #define LIMIT_LINK_RESETS 10000u /* streams a peer may abort within a second: wrk closing is a few hundred */
 #define LIMIT_PING_MS 10000u     /* control PING every 10 s ... */
 #define LIMIT_PONG_MS 8000u      /* ... dead 8 s later: noticed in under 20 s */
-#define LIMIT_LINK_WAIT_MS 2000u /* a request waits this long for the agent's next link, then 503 */
-#define LIMIT_HELLO_MS 5000u     /* HELLO must follow the handshake */
+#define LIMIT_WS_IN                                                                                          \
+  (64u * 1024) /* of a WebSocket, unmasked and not taken: then frames stay with the lower stream */
+#define LIMIT_WS_FRAME (64u * 1024)     /* of what we send: nothing else can be said within a frame */
+#define LIMIT_WS_MESSAGE (1024u * 1024) /* of what we take; ours are one frame, some proxies join them */
+#define LIMIT_LINK_WAIT_MS 2000u        /* a request waits this long for the agent's next link, then 503 */
+#define LIMIT_HELLO_MS 5000u            /* HELLO must follow the handshake */
 
 /* --- relay --- */
 #define LIMIT_WORKERS 64u     /* more loops than any machine we know has use for */

@@ -47,7 +47,8 @@
 #define LIMIT_POOL_BYTES                                                                                     \
   (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
 #define LIMIT_SOCK_MIN                                                                                       \
-  (64u * 1024) /* what a socket may hold each way, received and not consumed or written and not sent */
+  (24u *                                                                                                     \
+   1024) /* what a socket or a link's stream may hold each way beside the pool: thousands that stall fit */
 #define LIMIT_SOCK_IN                                                                                        \
   (256u * 1024) /* received and not consumed while half of the pool is free: bulk needs big reads */
 #define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
@@ -80,8 +81,10 @@
 #define LIMIT_QUIC_HALF_OPEN_ADDR 8u /* the same for one address (or /48, /64): a flood from there alone */
 #define LIMIT_QUIC_REPLIES                                                                                   \
   1000u /* stateless replies (Retry, reset, version negotiation) a second: what forged addresses can cause */
-#define LIMIT_QUIC_WINDOW (24u * 1024 * 1024) /* a connection's: more than one stream's; bounds what waits out of order */
-#define LIMIT_QUIC_DATAGRAMS (64u * 1024)     /* datagrams that wait, each way: beyond it they are lost, as datagrams are */
+#define LIMIT_QUIC_WINDOW                                                                                    \
+  (24u * 1024 * 1024) /* a connection's: more than one stream's; bounds what waits out of order */
+#define LIMIT_QUIC_DATAGRAMS                                                                                 \
+  (64u * 1024) /* datagrams that wait, each way: beyond it they are lost, as datagrams are */
 
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */

@@ -52,6 +52,9 @@ static void flush(struct sock *k);
 
 /* --- how much it may hold --- */
 
+_Static_assert(LIMIT_SOCK_MIN / 4 * 3 >= 5 + 16384 + 256,
+               "a TLS record must fit, or a reader that rests never wakes");
+
 static size_t ceiling(size_t most) {
   return budget_left(&budget_pool) > LIMIT_POOL_BYTES / 2 ? most : LIMIT_SOCK_MIN;
 }
@@ -88,11 +91,12 @@ static void set_reader(struct sock *k, bool reading, bool watching) {
   stream_tell_closed(&k->s, BEAM_ERR_NOMEM);
 }
 
-/* Edge and level cannot be mixed on one descriptor: while writing is wanted, on_write hears of errors instead of the watch. */
+/* A reader that rests wakes at three quarters: TLS takes a record only when all of it is here, which must fit below even the least ceiling.
+ * Edge and level cannot be mixed on one descriptor: while writing is wanted, on_write hears of errors instead of the watch. */
 static void interest(struct sock *k) {
   size_t held = evbuffer_get_length(k->s.in);
   size_t most = ceiling(LIMIT_SOCK_IN);
-  bool reading = !k->s.in_ended && !k->s.dead && (k->reading ? held < most : held <= most / 2);
+  bool reading = !k->s.in_ended && !k->s.dead && (k->reading ? held < most : held <= most / 4 * 3);
   if (!k->full && event_pending(&k->wr, EV_WRITE, NULL))
     event_del(&k->wr);
   set_reader(k, reading, !reading && !k->full && !k->s.dead);
@@ -207,7 +211,8 @@ static void on_read(evutil_socket_t fd, short what, void *arg) {
   bool more;
   ssize_t n = receive(k, &more);
   if (n == BEAM_AGAIN) {
-    interest(k); /* the ceiling may have come down below what it holds: level-triggered, it would be told for ever */
+    interest(
+        k); /* the ceiling may have come down below what it holds: level-triggered, it would be told for ever */
     return;
   }
   if (n < 0) {
@@ -408,7 +413,8 @@ void sock_local(struct stream *s, char *out, size_t cap) {
   struct sockaddr_storage a = {0};
   socklen_t n = sizeof a;
   int fd = sock_fd(s);
-  if (fd >= 0 && !getsockname(fd, (struct sockaddr *)&a, &n) && (a.ss_family == AF_INET || a.ss_family == AF_INET6))
+  if (fd >= 0 && !getsockname(fd, (struct sockaddr *)&a, &n) &&
+      (a.ss_family == AF_INET || a.ss_family == AF_INET6))
     addr_text(&a, true, out, cap);
   else
     str_copy(out, cap, ":0");

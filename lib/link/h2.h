@@ -38,6 +38,7 @@ struct h2_stream {
   struct h2_stream *fresh; /* next one that the owner of the link has not been told of */
   int32_t id;              /* 0: HTTP/2 is done with it */
   struct evbuffer *out;    /* written and not sent */
+  size_t queued;           /* of out, charged to the pool: what is beyond LIMIT_SOCK_MIN */
 
   /* h2_window.c */
   uint32_t window; /* what the peer may send ahead */

@@ -7,17 +7,37 @@
 #include <stdlib.h>
 
 #include "io/block.h"
+#include "io/budget.h"
 #include "link/h2.h"
 
-/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit. So many stalled
- * visitors hold 64 KiB each, and a fast one fills whole flights. */
+static bool pool_is_rich(void) {
+  return budget_left(&budget_pool) > LIMIT_POOL_BYTES / 2;
+}
+
+/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit and half of the pool is free, which
+ * pays for it. So many stalled visitors hold LIMIT_SOCK_MIN each, and a fast one fills whole flights. */
 size_t h2_stream_ceiling(const struct h2_stream *st) {
   int32_t credit =
       nghttp2_session_get_stream_remote_window_size(st->link->ng, st->id); /* -1: not opened yet */
-  size_t more = credit > 0 ? (size_t)credit : 0;
-  if (more > LIMIT_SOCK_OUT - LIMIT_STREAM_WINDOW_MIN)
-    more = LIMIT_SOCK_OUT - LIMIT_STREAM_WINDOW_MIN;
-  return LIMIT_STREAM_WINDOW_MIN + more;
+  size_t more = credit > 0 && pool_is_rich() ? (size_t)credit : 0;
+  if (more > LIMIT_SOCK_OUT - LIMIT_SOCK_MIN)
+    more = LIMIT_SOCK_OUT - LIMIT_SOCK_MIN;
+  return LIMIT_SOCK_MIN + more;
+}
+
+static void charge(struct h2_stream *st) {
+  size_t n = evbuffer_get_length(st->out);
+  n = n > LIMIT_SOCK_MIN ? n - LIMIT_SOCK_MIN : 0;
+  if (n > st->queued)
+    budget_charge(&budget_pool, n - st->queued);
+  else
+    budget_give(&budget_pool, st->queued - n);
+  st->queued = n;
+}
+
+static void drop_out(struct h2_stream *st) {
+  evbuffer_drain(st->out, evbuffer_get_length(st->out));
+  charge(st);
 }
 
 static void wake(struct h2_stream *st) {
@@ -52,6 +72,7 @@ static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
     return n;
   }
   n = buffer_move(st->out, from, n);
+  charge(st);
   wake(st);
   return n;
 }
@@ -86,8 +107,10 @@ void h2_stream_free(struct h2_stream *st) {
   h2_window_fini(st);
   leave(st);
   stream_fini(&st->s);
-  if (st->out)
+  if (st->out) {
+    drop_out(st);
     evbuffer_free(st->out);
+  }
   free(st);
 }
 
@@ -169,6 +192,7 @@ void h2_stream_stale(struct h2_stream *st) {
 /* --- what the engine says --- */
 
 void h2_stream_sent(struct h2_stream *st) {
+  charge(st);
   if (st->orphan && st->fin_sent && st->id && !st->s.in_ended) {
     reset(st, NGHTTP2_NO_ERROR);
     h2_stream_free(st);
@@ -187,7 +211,7 @@ void h2_stream_ended(struct h2_stream *st, uint32_t code) {
     return;
   }
   h2_window_over(st);
-  evbuffer_drain(st->out, evbuffer_get_length(st->out));
+  drop_out(st);
   if (code == NGHTTP2_NO_ERROR && st->s.in_ended) {
     st->mute = 1; /* done both ways; or the peer reads no more */
     stream_tell_writable(&st->s);
@@ -206,7 +230,7 @@ void h2_stream_abandon(struct h2_stream *st, int reason) {
   }
   h2_window_over(st);
   leave(st);
-  evbuffer_drain(st->out, evbuffer_get_length(st->out));
+  drop_out(st);
   bool done = st->s.in_ended && st->s.out_ended && st->fin_sent;
   if (!st->mute && !done)
     stream_tell_closed(&st->s, reason);

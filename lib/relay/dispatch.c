@@ -39,7 +39,7 @@ int dispatch_stream(struct worker *w, const struct route_view *route, const beam
     return BEAM_AGAIN;
   int err = peer ? link_open(peer, out) : session_open(w, route->session, out);
   if (err)
-    return err == BEAM_ERR_LIMIT ? err : BEAM_AGAIN;
+    return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? err : BEAM_AGAIN; /* NOMEM: the pool is used up */
   if (peer)
     atomic_fetch_add(&w->relay->hops, 1);
   if (stream_write(*out, buf, (size_t)n) != (size_t)n) {

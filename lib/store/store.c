@@ -5,7 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/file.h"
@@ -16,7 +16,7 @@
 #include "store/op.h"
 
 /* Operations of one transaction: enough to share one fsync among all that wait, few enough that the first of them does not wait long. */
-enum { GROUP = 256 };
+enum { GROUP = 256, LATE_MS = 20 };
 
 struct store {
   struct driver *driver;
@@ -28,6 +28,7 @@ struct store {
   size_t waiting;
   unsigned audits_left_out; /* while the queue was full */
   bool closing;
+  struct store_op *late; /* answers that their loop would not take; the store thread's own */
 };
 
 /* --- the post office ---
@@ -55,24 +56,28 @@ static void deliver(void *arg) {
   op_free(op);
 }
 
-static void answer(struct store_op *op) {
+/* False: the loop takes no post now (no memory, too many): try again. */
+static bool answer(struct store_op *op) {
+  int err = 0;
   pthread_mutex_lock(&office.lock); /* held over the post: after store_cancel() nobody touches the loop */
   bool wanted = op->cb && !op->cancelled;
   if (wanted) {
     while (!(op->id = ++office.last_id))
       ;
     HASH_ADD(hh, office.answered, id, sizeof op->id, op);
-    int err = op->hh.tbl ? loop_post(op->loop, deliver, (void *)op->id) : BEAM_ERR_NOMEM;
+    err = op->hh.tbl ? loop_post(op->loop, deliver, (void *)op->id) : BEAM_ERR_NOMEM;
     if (err) {
       if (op->hh.tbl)
         HASH_DEL(office.answered, op);
-      wanted = false;
-      log_error("store", "an answer could not be delivered: %s", err_find(err)->what);
+      op->id = 0;
     }
   }
   pthread_mutex_unlock(&office.lock);
-  if (!wanted)
+  if (err == BEAM_ERR_NOMEM || err == BEAM_ERR_LIMIT)
+    return false;
+  if (!wanted || err)
     op_free(op);
+  return true;
 }
 
 void store_cancel(struct store_op *op) {
@@ -144,11 +149,25 @@ static void run_list(struct driver *d, struct store_op *list) {
       run_alone(d, op);
 }
 
-static void answer_list(struct store_op *list) {
+/* What cannot be answered now goes to the end of s->late. */
+static void answer_list(struct store *s, struct store_op *list) {
+  struct store_op **late = &s->late;
+  while (*late)
+    late = &(*late)->next;
   for (struct store_op *op = list, *next; op; op = next) {
     next = op->next;
-    answer(op);
+    op->next = NULL;
+    if (!answer(op)) {
+      *late = op;
+      late = &op->next;
+    }
   }
+}
+
+static void answer_late(struct store *s) {
+  struct store_op *list = s->late;
+  s->late = NULL;
+  answer_list(s, list);
 }
 
 /* The first of the queue; with a row for the audits that found it full. Under the lock. */
@@ -177,18 +196,33 @@ static struct store_op *take_group(struct store *s) {
   return list;
 }
 
+/* Until there is something to do. Under the lock. */
+static void wait_for_work(struct store *s) {
+  struct timespec at;
+  clock_gettime(CLOCK_REALTIME, &at);
+  at.tv_nsec += LATE_MS * 1000000L;
+  at.tv_sec += at.tv_nsec / 1000000000;
+  at.tv_nsec %= 1000000000;
+  if (s->late)
+    pthread_cond_timedwait(&s->work, &s->lock, &at);
+  else
+    pthread_cond_wait(&s->work, &s->lock);
+}
+
 static void *work(void *arg) {
   struct store *s = arg;
   pthread_mutex_lock(&s->lock);
   for (;;) {
-    while (!s->first && !s->closing)
-      pthread_cond_wait(&s->work, &s->lock);
-    if (!s->first)
+    if (!s->first && !s->closing)
+      wait_for_work(s);
+    if (!s->first && s->closing)
       break;
-    struct store_op *list = take_group(s);
+    struct store_op *list = s->first ? take_group(s) : NULL;
     pthread_mutex_unlock(&s->lock);
-    run_list(s->driver, list);
-    answer_list(list);
+    answer_late(s);
+    if (list)
+      run_list(s->driver, list);
+    answer_list(s, list);
     pthread_mutex_lock(&s->lock);
   }
   pthread_mutex_unlock(&s->lock);
@@ -228,8 +262,9 @@ int store_submit(struct store *s, struct store_op *op, struct store_op **out) {
     log_limited(BEAM_LOG_WARN, "store", "refused: %s",
                 err == BEAM_ERR_LIMIT ? "LIMIT_STORE_QUEUE" : "closed");
     op_free(op);
-  } else if (!s->threaded) {
-    answer(op);
+  } else if (!s->threaded && !answer(op)) {
+    log_error("store", "an answer could not be delivered");
+    op_free(op);
   }
   return err;
 }
@@ -275,6 +310,10 @@ void store_close(struct store *s) {
   if (s->threaded)
     pthread_join(s->thread, NULL);
   forget_answers(s);
+  for (struct store_op *op = s->late, *next; op; op = next) {
+    next = op->next;
+    op_free(op);
+  }
   s->driver->ops->close(s->driver);
   pthread_cond_destroy(&s->work);
   pthread_mutex_destroy(&s->lock);

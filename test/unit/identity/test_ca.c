@@ -10,7 +10,7 @@
 static struct beam_error e = BEAM_ERROR_INIT;
 
 /* Runs a shell command line, its output goes to out; returns the exit status. */
-static int run(char *out, size_t cap, const char *fmt, ...) {
+__attribute__((format(printf, 3, 4))) static int run(char *out, size_t cap, const char *fmt, ...) {
   char line[1024];
   va_list ap;
   va_start(ap, fmt);

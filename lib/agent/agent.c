@@ -104,6 +104,14 @@ void agent_info(struct agent *a, struct beam_tunnel_info *out) {
   memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
 }
 
+/* What the visitor got: the service's status, or that of the page the relay shows for the way it failed. */
+static unsigned status_of(const struct http_record *r) {
+  const struct page_entry *p = r->failed ? page_find(r->failed) : NULL;
+  if (r->status || !p || r->failed == PAGE_VISITOR_GONE || r->failed == PAGE_TRUNCATED)
+    return r->status;
+  return p->status;
+}
+
 static void on_finished(void *user, const struct http_record *r) {
   struct agent *a = user;
   a->requests++;
@@ -124,7 +132,7 @@ static void on_finished(void *user, const struct http_record *r) {
                            .method = method,
                            .path = path,
                            .host = host,
-                           .status = r->status,
+                           .status = status_of(r),
                            .ms = (double)r->total_ms,
                            .ttfb_ms = (double)r->ttfb_ms,
                            .bytes_in = r->body_in,

@@ -89,6 +89,8 @@ static void opening_close(struct opening *o, int reason) {
 static void on_readable(void *user) {
   struct opening *o = user;
   struct local *l = o->l;
+  if (!l->name[0])
+    return; /* a request that waited for us came before BOUND did: local_bind() looks again */
   struct evbuffer *in = stream_input(o->s);
   size_t n = evbuffer_get_length(in);
   if (n > LIMIT_STREAM_OPEN + 8)
@@ -183,7 +185,13 @@ int local_new(const struct local_conf *conf, struct local **out) {
 }
 
 int local_bind(struct local *l, const char *name) {
-  return str_copy(l->name, sizeof l->name, name) ? 0 : BEAM_ERR_NAME;
+  if (!str_copy(l->name, sizeof l->name, name))
+    return BEAM_ERR_NAME;
+  struct opening *o, *next;
+  DL_FOREACH_SAFE(l->openings, o, next) {
+    on_readable(o);
+  }
+  return 0;
 }
 
 void local_close(struct local *l) {

@@ -19,7 +19,7 @@ static bool pool_is_rich(void) {
 size_t h2_stream_ceiling(const struct h2_stream *st) {
   int32_t credit =
       nghttp2_session_get_stream_remote_window_size(st->link->ng, st->id); /* -1: not opened yet */
-  size_t more = credit > 0 && pool_is_rich() ? (size_t)credit : 0;
+  size_t more = !pool_is_rich() || !credit ? 0 : credit > 0 ? (size_t)credit : LIMIT_STREAM_WINDOW_MIN;
   if (more > LIMIT_SOCK_OUT - LIMIT_SOCK_MIN)
     more = LIMIT_SOCK_OUT - LIMIT_SOCK_MIN;
   return LIMIT_SOCK_MIN + more;

@@ -212,7 +212,7 @@ int frame_io_head(struct frame_io *io, enum frame_type type, const struct http_h
 static void header(struct frame_io *io, enum frame_type type, size_t n) {
   uint8_t p[FRAME_HEADER];
   frame_encode(p, type, n);
-  if (evbuffer_add(io->pend, p, sizeof p))
+  if (buffer_put(io->pend, p, sizeof p))
     io->err = true;
 }
 
@@ -223,7 +223,7 @@ void frame_io_mark(struct frame_io *io, enum frame_type type) {
 void frame_io_error(struct frame_io *io, enum page page) {
   uint8_t code[2] = {(uint8_t)((unsigned)page >> 8), (uint8_t)page};
   header(io, FRAME_ERROR, sizeof code);
-  if (evbuffer_add(io->pend, code, sizeof code))
+  if (buffer_put(io->pend, code, sizeof code))
     io->err = true;
 }
 

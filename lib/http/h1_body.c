@@ -186,7 +186,7 @@ size_t h1_out_room(struct h1_out *o) {
 
 static size_t chunk(struct h1_out *o, struct evbuffer *from, size_t n) {
   if (h1_write_chunk_head(o->pend, n) || buffer_move(o->pend, from, n) != n ||
-      evbuffer_add(o->pend, "\r\n", 2)) {
+      buffer_put(o->pend, "\r\n", 2)) {
     o->err = BEAM_ERR_NOMEM;
     return 0;
   }

@@ -15,6 +15,10 @@ enum { BLOCK_BYTES = 64 * 1024 };
 void *block_get(void);
 void block_put(void *block); /* NULL is accepted */
 
+/* Append a copy of n bytes. evbuffer_add() would take as much memory for them as the chain before them has: 128 KiB for the nine bytes of a frame's
+ * head that follows a block. 0 or NOMEM (then b is unchanged). */
+int buffer_put(struct evbuffer *b, const void *p, size_t n);
+
 /* Append the first n bytes of `block` to b. Takes the block in any case: a well-filled one becomes part of b, of a sparse one the bytes are copied,
  * so that little data never holds much memory. 0 or NOMEM (then b is unchanged). */
 int block_append(struct evbuffer *b, void *block, size_t n);

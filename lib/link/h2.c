@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/block.h"
+
 enum { CONTROL_MAX = LIMIT_CONTROL_BYTES + 4 };
 
 static void destroy(struct h2 *h, int reason);
@@ -82,7 +84,7 @@ static int fill(struct h2 *h) {
     ssize_t n = h2_session_send(h, &p);
     if (n <= 0)
       return n < 0 ? BEAM_ERR_PROTOCOL : 0;
-    if (evbuffer_add(h->out, p, (size_t)n))
+    if (buffer_put(h->out, p, (size_t)n))
       return BEAM_ERR_NOMEM;
   }
   return 0;

@@ -71,7 +71,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *h
   struct evbuffer *q = queue_of(h, frame->hd.stream_id, &st);
   if (!q)
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-  if (evbuffer_add(h->out, head, 9) || buffer_move(h->out, q, n) != n)
+  if (buffer_put(h->out, head, 9) || buffer_move(h->out, q, n) != n)
     return broken(h, BEAM_ERR_NOMEM);
   return 0;
 }

@@ -108,7 +108,7 @@ static int fill(struct tls_stream *t, size_t ceiling) {
 static int update_keys(struct tls_stream *t) {
   uint8_t record[RECORD_UPDATE_BYTES];
   int err = records_key_update(t->records, record);
-  return err ? err : evbuffer_add(t->out, record, sizeof record) ? BEAM_ERR_NOMEM : 0;
+  return err ? err : buffer_put(t->out, record, sizeof record) ? BEAM_ERR_NOMEM : 0;
 }
 
 /* Fill one block with records. */
@@ -151,7 +151,7 @@ static int seal(struct tls_stream *t, bool all) {
 static int say_bye(struct tls_stream *t) {
   uint8_t record[RECORD_ALERT_BYTES];
   int err = records_alert(t->records, ALERT_CLOSE_NOTIFY, record);
-  return err ? err : evbuffer_add(t->out, record, sizeof record) ? BEAM_ERR_NOMEM : 0;
+  return err ? err : buffer_put(t->out, record, sizeof record) ? BEAM_ERR_NOMEM : 0;
 }
 
 /* A block may end in a record cut to half its size: count with that. */

@@ -66,7 +66,13 @@ int h1_write_chunk_head(struct evbuffer *out, size_t n) {
   do
     text[--i] = "0123456789abcdef"[n & 15];
   while (n >>= 4);
-  return evbuffer_add(out, text + i, sizeof text - i) ? BEAM_ERR_NOMEM : 0;
+  /* Not evbuffer_add(): behind a big chain it would take as much memory again for these few bytes. */
+  struct evbuffer_iovec v;
+  if (evbuffer_reserve_space(out, (ev_ssize_t)sizeof text, &v, 1) < 1)
+    return BEAM_ERR_NOMEM;
+  v.iov_len = sizeof text - i;
+  memcpy(v.iov_base, text + i, v.iov_len);
+  return evbuffer_commit_space(out, &v, 1) ? BEAM_ERR_NOMEM : 0;
 }
 
 int h1_write_last_chunk(struct evbuffer *out, const struct http_head *trailers) {

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@ static void only_well_filled_blocks_are_kept(void **state) {
   static const struct {
     size_t n;
     int kept;
-  } t[] = {{1, 0}, {4096, 0}, {BLOCK_BYTES / 2 - 1, 0}, {BLOCK_BYTES / 2, 1}, {BLOCK_BYTES, 1}};
+  } t[] = {{1, 0}, {4096, 0}, {BLOCK_BYTES / 4 * 3 - 1, 0}, {BLOCK_BYTES / 4 * 3, 1}, {BLOCK_BYTES, 1}};
   for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
     struct evbuffer *b = evbuffer_new();
     char *block = block_get(), *back = malloc(t[i].n);
@@ -79,11 +80,67 @@ static void large_moves_do_not_copy(void **state) {
   evbuffer_free(to);
 }
 
+static size_t in_use(void) {
+  return mallinfo2().uordblks;
+}
+
+/* What libevent's own calls take behind a block: as much again as the block, and rounded up. */
+static void few_bytes_behind_a_block_weigh_little(void **state) {
+  (void)state;
+  char nine[9] = {0};
+  for (int how = 0; how < 4; how++) {
+    struct evbuffer *b = evbuffer_new(), *from = evbuffer_new();
+    char *block = block_get(), *sparse = block_get();
+    assert_int_equal(block_append(b, block, BLOCK_BYTES), 0);
+    assert_int_equal(block_append(from, block_get(), BLOCK_BYTES), 0);
+    size_t before = in_use();
+    if (how == 0)
+      assert_int_equal(buffer_put(b, nine, sizeof nine), 0);
+    else if (how == 1)
+      assert_int_equal(block_append(b, sparse, sizeof nine), 0);
+    else
+      assert_int_equal(buffer_move(b, from, how == 2 ? 900 : 9000), how == 2 ? 900 : 9000);
+    assert_true(in_use() - before < (how == 3 ? 20000 : 4096));
+    if (how != 1)
+      block_put(sparse);
+    evbuffer_free(b);
+    evbuffer_free(from);
+  }
+}
+
+/* Whole chains move, the part of the next one is copied, and what stays behind is right. */
+static void a_move_may_end_inside_any_chain(void **state) {
+  (void)state;
+  enum { CHAIN = 10000, COUNT = 70 };
+  unsigned char *want = malloc(CHAIN * COUNT), *got = malloc(CHAIN * COUNT);
+  static const size_t ends[] = {1,     4096,  4097,   9999,   10000,  10001, 14096,
+                                20000, 25000, 635000, 645000, 699999, 700000};
+  for (size_t i = 0; i < CHAIN * COUNT; i++)
+    want[i] = (unsigned char)(i * 7 + i / 251);
+  for (size_t k = 0; k < sizeof ends / sizeof *ends; k++) {
+    struct evbuffer *from = evbuffer_new(), *to = evbuffer_new();
+    for (size_t i = 0; i < COUNT; i++)
+      assert_int_equal(evbuffer_add_reference(from, want + i * CHAIN, CHAIN, NULL, NULL), 0);
+    assert_int_equal(buffer_move(to, from, ends[k]), ends[k]);
+    assert_int_equal(evbuffer_get_length(to), ends[k]);
+    assert_int_equal(evbuffer_get_length(from), CHAIN * COUNT - ends[k]);
+    assert_int_equal(evbuffer_remove(to, got, ends[k]), (int)ends[k]);
+    evbuffer_remove(from, got + ends[k], CHAIN * COUNT - ends[k]);
+    assert_memory_equal(got, want, CHAIN * COUNT);
+    evbuffer_free(from);
+    evbuffer_free(to);
+  }
+  free(want);
+  free(got);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(only_well_filled_blocks_are_kept),
       cmocka_unit_test(moves_keep_bytes_and_gather_small_ones),
       cmocka_unit_test(large_moves_do_not_copy),
+      cmocka_unit_test(few_bytes_behind_a_block_weigh_little),
+      cmocka_unit_test(a_move_may_end_inside_any_chain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,6 +54,8 @@ struct stream_ops {
 struct stream {
   const struct stream_ops *ops;
   struct loop *loop;
+  const char *
+      via; /* what carries it, where that is worth a word: "ws"; else NULL. A kind made of a stream copies that stream's */
   struct evbuffer *in; /* received and not taken */
   const struct stream_events *ev;
   void *user;

@@ -344,6 +344,7 @@ static void drain(struct link *k) {
 }
 
 static const struct link_ops ops = {"h2", open_stream, send_control, drain, close_link};
+static const struct link_ops ops_ws = {"ws", open_stream, send_control, drain, close_link};
 
 int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[32], struct link **out) {
   struct h2 *h = calloc(1, sizeof *h);
@@ -351,7 +352,7 @@ int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[
     stream_close(tls, BEAM_ERR_NOMEM);
     return BEAM_ERR_NOMEM;
   }
-  h->k.ops = &ops;
+  h->k.ops = tls->via && !strcmp(tls->via, ops_ws.transport) ? &ops_ws : &ops;
   h->k.loop = tls->loop;
   h->k.heard = loop_now(tls->loop);
   memcpy(h->k.exporter, exporter, sizeof h->k.exporter);

@@ -368,6 +368,7 @@ int ws_stream(struct stream *lower, enum ws_role role, struct stream **out) {
     return BEAM_ERR_NOMEM;
   }
   int err = stream_init(&w->s, &ops, lower->loop);
+  w->s.via = ops.kind;
   w->lower = lower;
   w->client = role == WS_CLIENT;
   w->out = evbuffer_new();

@@ -11,6 +11,7 @@
 #include "http/frames.h"
 #include "relay/answers.h"
 #include "relay/session.h"
+#include "relay/wslink.h"
 #include "wire/host.h"
 
 /* A request whose name has no link just now: an upstream end that takes nothing until the route is LIVE again or time is up. */
@@ -266,6 +267,8 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
   struct route_view route;
   if (!host_parse(h->authority, host, &port))
     page_answer(w->loop, front, h, PAGE_BAD_HOST, NULL);
+  else if (wslink_asked(h))
+    wslink_request(v, front, h, more);
   else if (!v->tls && r->conf.plain == BEAM_PLAIN_REDIRECT)
     answer_redirect(w, front, h, host);
   else if (r->conf.control_host && !strcmp(host, r->conf.control_host))
@@ -284,7 +287,8 @@ void dispatch_finished(struct worker *w, const struct http_record *rec) {
   char host[HOST_MAX];
   uint16_t port;
   struct route_view route;
-  if (!host_parse(rec->authority, host, &port) || !route_find(&w->routes, host, &route) || !route.stats)
+  if (wslink_was(rec) || !host_parse(rec->authority, host, &port) || !route_find(&w->routes, host, &route) ||
+      !route.stats)
     return;
   atomic_fetch_add(&route.stats->requests, 1);
   atomic_fetch_add(&route.stats->bytes_in, rec->body_in);

@@ -16,6 +16,8 @@ struct visit {
   struct cert *cert; /* what was shown, NULL on plain http */
   char *
       covered; /* 256 bytes the connection keeps: the host last found to be covered (looking it up parses the certificate) */
+  const struct sockaddr_storage *peer;
+  uint16_t port; /* ours */
 };
 
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more);

@@ -24,6 +24,7 @@ struct visitor {
   struct loop_timer timer;
   struct http_handler handler;
   bool tls_port, secure, given;
+  bool inner; /* it came through a WebSocket: an agent, or nobody */
   uint16_t local_port;
   struct sockaddr_storage peer;
   char addr[64], addr_port[80], local[80];
@@ -58,7 +59,8 @@ static void refuse(struct visitor *v, int reason, const char *what) {
 
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct visitor *v = user;
-  struct visit visit = {v->w, v->secure, v->addr, v->addr_port, v->local, v->hello.sni, v->cert, v->covered};
+  struct visit visit = {v->w,         v->secure, v->addr,    v->addr_port, v->local,
+                        v->hello.sni, v->cert,   v->covered, &v->peer,     v->local_port};
   dispatch_request(&visit, front, h, more);
 }
 
@@ -194,6 +196,8 @@ static void on_readable(void *user) {
   if (what == SNIFF_MORE) {
     if (v->s->in_ended)
       refuse(v, BEAM_ERR_TRUNCATED, "ended before it said anything whole");
+  } else if (v->inner && !(what == SNIFF_TLS && v->hello.alpn & SNIFF_ALPN_BEAM)) {
+    refuse(v, BEAM_ERR_PROTOCOL, "a WebSocket link that is none of an agent");
   } else if (what == SNIFF_TLS && v->tls_port) {
     timer_stop(&v->timer);
     if (!give_away(v) && !pass_through(v))
@@ -218,8 +222,8 @@ static void on_slow(void *arg) {
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
-void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
-                 bool tls, bool given) {
+static void take(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
+                 bool tls, bool given, bool inner) {
   struct relay *r = w->relay;
   bool full = atomic_load(&r->visitors_now) >= (int64_t)LIMIT_VISITORS;
   struct visitor *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
@@ -233,6 +237,7 @@ void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_stora
   v->s = s;
   v->tls_port = tls;
   v->given = given;
+  v->inner = inner;
   v->local_port = local_port;
   v->peer = *peer;
   addr_text(peer, false, v->addr, sizeof v->addr);
@@ -246,6 +251,16 @@ void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_stora
     return;
   }
   stream_own(s, &events, v);
+}
+
+void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
+                 bool tls, bool given) {
+  take(w, s, peer, local_port, tls, given, false);
+}
+
+void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_storage *peer,
+                  uint16_t local_port) {
+  take(w, s, peer, local_port, true, true, true);
 }
 
 void visitor_end_all(struct worker *w) {

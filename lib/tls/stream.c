@@ -245,6 +245,7 @@ int tls_stream_new(struct stream *lower, struct evbuffer *out, const struct tls_
     return BEAM_ERR_NOMEM;
   }
   int err = stream_init(&t->s, &ops, lower->loop);
+  t->s.via = lower->via;
   t->lower = lower;
   t->out = out;
   t->pending = evbuffer_new();

@@ -75,6 +75,8 @@ static int dispatch(struct options *o, const struct cli_env *env, struct output 
     return show_help(o, out);
   switch (o->command) {
   case CMD_HTTP:
+  case CMD_TCP:
+  case CMD_TLS:
     return cmd_http(o, env, out);
   case CMD_RELAY:
     return cmd_relay(o, env, out);

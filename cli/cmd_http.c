@@ -1,4 +1,4 @@
-/* cmd_http.c: `beam 3000`: one tunnel, with the embedded relay when none is configured.
+/* cmd_http.c: `beam 3000`, `beam tcp 5432`, `beam tls 8443`: one tunnel, with the embedded relay when none is configured.
  *
  *   connecting ──► active ◄──► reconnecting
  *        └───────────┴──────────────┴──► closed: the relay refused; the command ends with its reason
@@ -67,6 +67,8 @@ static void on_state(void *user, beam_tunnel *t, const struct beam_tunnel_info *
   unknown.code = BEAM_ERR_CLOSED;
   out_error(run->out, error ? error : &unknown);
   run->status = exit_for(error ? error->code : BEAM_ERR_CLOSED);
+  if (run->status == CLI_USAGE) /* what this relay does not offer */
+    run->status = CLI_REFUSED;
   beam_loop_stop(run->loop);
 }
 
@@ -87,6 +89,7 @@ static void status(void *user, struct json *j) {
   struct snapshot *s = &run->now;
   pthread_mutex_lock(&s->lock);
   json_text(j, "kind", "tunnel");
+  json_text(j, "speaks", kind_text(run->say.kind));
   json_whole(j, "pid", (uint64_t)getpid());
   json_text(j, "state", s->state);
   json_text(j, "name", s->name[0] ? s->name : NULL);
@@ -123,7 +126,11 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
       return r;
   }
   if (t->port == 0)
-    return fail(e, BEAM_ERR_INVALID, "beam 3000, or beam start --port 3000", "which port shall be shared?");
+    return fail(e, BEAM_ERR_INVALID,
+                o->command == CMD_TCP   ? "beam tcp 5432"
+                : o->command == CMD_TLS ? "beam tls 8443"
+                                        : "beam 3000, or beam start --port 3000",
+                "which port shall be shared?");
   if (!t->host[0] && o->local_host &&
       (size_t)snprintf(t->host, sizeof t->host, "%s", o->local_host) >= sizeof t->host)
     return fail(e, BEAM_ERR_INVALID, NULL, "--local-host is too long");
@@ -132,12 +139,16 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
 
 /* Flags of the embedded relay say nothing about another one; better told than ignored. */
 static int check_flags(const struct options *o, struct beam_error *e) {
-  static const char *const flags[] = {"listen", "listen-plain", "plain", "https", "workers"};
+  static const char *const flags[] = {"listen", "listen-plain", "plain", "https", "workers", "tcp-ports"};
   for (size_t i = 0; o->relay && !o->local && i < sizeof flags / sizeof *flags; i++)
     if (options_typed(o, flags[i]))
       return fail(e, BEAM_ERR_INVALID, "leave it away, or add --local for the embedded relay",
                   "--%s is for the embedded relay, and the relay is %.100s", flags[i], o->relay);
   return 0;
+}
+
+static enum beam_tunnel_kind kind_of(enum command c) {
+  return c == CMD_TCP ? BEAM_TUNNEL_TCP : c == CMD_TLS ? BEAM_TUNNEL_TLS : BEAM_TUNNEL_HTTP;
 }
 
 static int open_tunnel(struct running *run, const struct cli_env *env, const struct target *t,
@@ -162,6 +173,9 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
     c.relay_ca = info.ca_file;
     c.token = NULL;
   }
+  c.kind = kind_of(o->command);
+  c.remote_port = (uint16_t)o->remote_port;
+  c.proxy_protocol = o->proxy_protocol ? o->proxy_protocol[0] - '0' : 0;
   c.name = o->name;
   c.local_host = t->host[0] ? t->host : NULL;
   c.local_port = (uint16_t)t->port;
@@ -211,7 +225,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
     return report(out, &e);
   }
   copy(run.now.state, sizeof run.now.state, state_text(BEAM_TUNNEL_CONNECTING));
-  tunnel_output_init(&run.say, out, t.host, t.port);
+  tunnel_output_init(&run.say, out, kind_of(o->command), t.host, t.port);
   int code = run_tunnel(&run, env, &t);
   control_quiet(run.control);
   beam_tunnel_close(run.tunnel);

@@ -97,6 +97,7 @@ static int start(const struct options *o, const char *data, struct running *run,
   c.plain = o->plain && strcmp(o->plain, "serve") == 0 ? BEAM_PLAIN_SERVE : BEAM_PLAIN_REDIRECT;
   c.data_dir = data;
   c.workers = o->workers;
+  c.tcp_ports = o->tcp_ports;
   c.tls_cert = o->tls_cert;
   c.tls_key = o->tls_key;
   c.agent_token_file = o->agent_token_file;

@@ -5,6 +5,8 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,16 +28,17 @@ static int write_out(void *user, int fd, const char *text, size_t n) {
 struct ending {
   struct cli_stop *stop;
   sigset_t signals;
+  atomic_bool over; /* the command has ended: the next signal is our own */
 };
 
 /* Signals are taken by waiting, not by a handler: nothing of ours ever runs in the middle of something else. */
 static void *wait_for_signals(void *arg) {
   struct ending *ending = arg;
   int sig;
-  if (sigwait(&ending->signals, &sig) != 0)
+  if (sigwait(&ending->signals, &sig) != 0 || atomic_load(&ending->over))
     return NULL;
   cli_stop_request(ending->stop);
-  if (sigwait(&ending->signals, &sig) != 0)
+  if (sigwait(&ending->signals, &sig) != 0 || atomic_load(&ending->over))
     return NULL;
   _exit(CLI_INTERRUPTED);
 }
@@ -72,7 +75,8 @@ int main(int argc, char **argv) {
       .stop = ending.stop,
   };
   int status = beam_cli_main(&env);
-  pthread_cancel(thread);
+  atomic_store(&ending.over, true);
+  pthread_kill(thread, SIGHUP);
   pthread_join(thread, NULL);
   cli_stop_free(ending.stop);
   return status;

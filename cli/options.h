@@ -13,7 +13,9 @@ enum command {
   CMD_STATUS = 8,
   CMD_STOP = 16,
   CMD_HELP = 32,
-  CMD_ALL = 63
+  CMD_TCP = 64,
+  CMD_TLS = 128,
+  CMD_ALL = 255
 };
 
 enum { ARGS_MAX = 8 };
@@ -28,8 +30,10 @@ struct options {
   unsigned port;
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework;
   bool takeover, https, local;
+  unsigned remote_port;
+  const char *proxy_protocol;
   /* tunnel's embedded relay, and relay */
-  const char *listen, *listen_plain, *plain;
+  const char *listen, *listen_plain, *plain, *tcp_ports;
   unsigned workers;
   /* relay */
   const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors;

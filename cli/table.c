@@ -5,25 +5,29 @@
 #include <string.h>
 
 #define AT(field) offsetof(struct options, field)
-#define RUNS (CMD_HTTP | CMD_RELAY)
+#define TUNNELS (CMD_HTTP | CMD_TCP | CMD_TLS)
+#define RUNS (TUNNELS | CMD_RELAY)
 
 const struct opt opt_table[] = {
     /* clang-format off */
-    {"port", NULL, 'p', OPT_PORT, CMD_HTTP, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
-    {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
-    {"relay", NULL, 0, OPT_TEXT, CMD_HTTP, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through; none: an embedded one that only this machine can reach"},
-    {"relay-ca", NULL, 0, OPT_TEXT, CMD_HTTP, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
-    {"token", NULL, 0, OPT_TEXT, CMD_HTTP, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
+    {"port", NULL, 'p', OPT_PORT, TUNNELS, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
+    {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP | CMD_TLS, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
+    {"relay", NULL, 0, OPT_TEXT, TUNNELS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through; none: an embedded one that only this machine can reach"},
+    {"relay-ca", NULL, 0, OPT_TEXT, TUNNELS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
+    {"token", NULL, 0, OPT_TEXT, TUNNELS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
-    {"local-host", NULL, 0, OPT_TEXT, CMD_HTTP, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
+    {"local-host", NULL, 0, OPT_TEXT, TUNNELS, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
-    {"takeover", NULL, 0, OPT_FLAG, CMD_HTTP, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
-    {"https", NULL, 0, OPT_FLAG, CMD_HTTP, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
-    {"local", NULL, 0, OPT_FLAG, CMD_HTTP, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},
+    {"remote-port", NULL, 0, OPT_PORT, CMD_TCP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
+    {"proxy-protocol", NULL, 0, OPT_CHOICE, CMD_TCP | CMD_TLS, AT(proxy_protocol), "1|2", "1,2", true, "BEAM_PROXY_PROTOCOL", "tell the local service who the visitor is, by a PROXY protocol header"},
+    {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
+    {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
+    {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},
     {"domain", NULL, 0, OPT_TEXT, CMD_RELAY, AT(domain), "DOMAIN", NULL, false, "BEAM_DOMAIN", "tunnels are NAME.DOMAIN"},
     {"listen", NULL, 0, OPT_LIST, RUNS, AT(listen), "ADDR:PORT", NULL, false, "BEAM_LISTEN", "TLS address, repeatable; port 0: any free one (127.0.0.1:8443)"},
     {"listen-plain", NULL, 0, OPT_LIST, RUNS, AT(listen_plain), "ADDR:PORT", NULL, false, "BEAM_LISTEN_PLAIN", "plain http address, repeatable (relay: none)"},
     {"plain", NULL, 0, OPT_CHOICE, RUNS, AT(plain), "serve|redirect", "serve,redirect", false, "BEAM_PLAIN", "what plain http does (embedded: serve, relay: redirect)"},
+    {"tcp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_TCP, AT(tcp_ports), "FIRST-LAST", NULL, false, "BEAM_TCP_PORTS", "public ports for beam tcp (relay: none; embedded: 20000-20999)"},
     {"control-host", NULL, 0, OPT_TEXT, CMD_RELAY, AT(control_host), "HOST", NULL, false, "BEAM_CONTROL_HOST", "host of the relay's own pages, outside DOMAIN"},
     {"tls-cert", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_cert), "FILE", NULL, false, "BEAM_TLS_CERT", "certificate chain of your own, covering *.DOMAIN"},
     {"tls-key", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_key), "FILE", NULL, false, "BEAM_TLS_KEY", "its private key"},
@@ -47,6 +51,10 @@ _Static_assert(sizeof opt_table / sizeof *opt_table <= 64, "options.typed has a 
 const struct cmd cmd_table[] = {
     {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT", "put a local web service on an HTTPS name", false},
     {"start", CMD_HTTP, "beam start --port PORT", "the same", true},
+    {"tcp", CMD_TCP, "beam tcp PORT|HOST:PORT", "put a local TCP service on a public port of the relay",
+     false},
+    {"tls", CMD_TLS, "beam tls PORT|HOST:PORT",
+     "put a local TLS service on a name; only it can read what comes", false},
     {"relay", CMD_RELAY, "beam relay --domain DOMAIN", "run a relay that owns the names under DOMAIN", false},
     {"config", CMD_CONFIG, "beam config [list|path|get KEY|set KEY VALUE|unset KEY]",
      "show or change the configuration file", false},
@@ -77,9 +85,7 @@ const struct cmd *cmd_find(const char *name) {
 
 const char *cmd_later(const char *name) {
   static const char *const later[][2] = {
-      {"tcp", "public TCP ports"},
       {"udp", "UDP tunnels"},
-      {"tls", "TLS passthrough"},
       {"logs", "a log kept for later reading"},
       {"login", "accounts"},
       {"domains", "custom domains"},

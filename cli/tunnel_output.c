@@ -10,11 +10,17 @@ const char *state_text(enum beam_tunnel_state state) {
   return (unsigned)state < 4 ? names[state] : "unknown";
 }
 
-void tunnel_output_init(struct tunnel_output *t, struct output *out, const char *host, unsigned port) {
-  *t = (struct tunnel_output){.out = out, .port = port};
+const char *kind_text(enum beam_tunnel_kind kind) {
+  return kind == BEAM_TUNNEL_TCP ? "tcp" : kind == BEAM_TUNNEL_TLS ? "tls" : "http";
+}
+
+void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_tunnel_kind kind,
+                        const char *host, unsigned port) {
+  *t = (struct tunnel_output){.out = out, .kind = kind, .port = port};
   const char *name = host[0] ? host : "localhost";
   bool six = strchr(name, ':') != NULL;
-  snprintf(t->target, sizeof t->target, "http://%s%s%s:%u", six ? "[" : "", name, six ? "]" : "", port);
+  snprintf(t->target, sizeof t->target, "%s://%s%s%s:%u", kind_text(kind), six ? "[" : "", name,
+           six ? "]" : "", port);
 }
 
 void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay) {
@@ -42,9 +48,12 @@ static void banner_json(struct tunnel_output *t, const struct beam_tunnel_info *
   struct json j;
   json_open(&j);
   json_text(&j, "event", "tunnel");
+  json_text(&j, "kind", kind_text(t->kind));
   json_text(&j, "name", info->name);
   json_text(&j, "url", info->url);
   json_text(&j, "plain_url", info->plain_url);
+  if (info->public_port)
+    json_whole(&j, "port", info->public_port);
   json_text(&j, "dashboard", info->dashboard);
   json_text(&j, "target", t->target);
   json_text(&j, "relay", info->relay);
@@ -62,20 +71,29 @@ static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info)
     banner_json(t, info);
     return;
   }
-  out_line(o, "%sTunnel active: %s%s%s", o->emoji ? "🔗 " : "", bold, info->name, off);
+  out_line(o, "%sTunnel active: %s%s%s", o->emoji ? "🔗 " : "", bold,
+           t->kind == BEAM_TUNNEL_HTTP ? info->name : info->url, off);
   if (info->dashboard) {
     out_line(o, "%sDashboard: %s", o->emoji ? "🌍 " : "", info->dashboard);
     out_line(o, "%sAnalytics: %s/stats", o->emoji ? "📊 " : "", info->dashboard);
   }
-  out_line(o, "%sCertificate: Automatic HTTPS enabled", o->emoji ? "🔒 " : "");
+  if (t->kind == BEAM_TUNNEL_HTTP)
+    out_line(o, "%sCertificate: Automatic HTTPS enabled", o->emoji ? "🔒 " : "");
+  else if (t->kind == BEAM_TUNNEL_TLS)
+    out_line(o, "%sCertificate: the local service's own; the relay cannot read what passes",
+             o->emoji ? "🔒 " : "");
+  else
+    out_line(o, "%sConnections to it reach %s", indent, t->target);
   if (info->plain_url)
     out_line(o, "%s%sAlso on plain http: %s%s", indent, dim, info->plain_url, off);
   if (t->embedded) {
-    out_line(o, "%s%sBrowsers and curl trust it once they know the CA in %s%s", indent, dim, t->ca, off);
-    out_line(
-        o,
-        "%s%sOnly this machine can reach it. To share: beam %u --relay HOST, or run your own: beam relay%s",
-        indent, dim, t->port, off);
+    if (t->kind == BEAM_TUNNEL_HTTP)
+      out_line(o, "%s%sBrowsers and curl trust it once they know the CA in %s%s", indent, dim, t->ca, off);
+    out_line(o,
+             "%s%sOnly this machine can reach it. To share: beam %s%s%u --relay HOST, or run your own: beam "
+             "relay%s",
+             indent, dim, t->kind == BEAM_TUNNEL_HTTP ? "" : kind_text(t->kind),
+             t->kind == BEAM_TUNNEL_HTTP ? "" : " ", t->port, off);
   }
 }
 
@@ -134,7 +152,8 @@ void say_state(struct tunnel_output *t, const struct beam_tunnel_info *info, con
   } else if (t->out->json) {
     state_json(t, info, NULL);
   } else {
-    out_line(t->out, "%sBack%s under the same name: %s", PAINT(t->out, "32"), PAINT(t->out, "0"), info->name);
+    out_line(t->out, "%sBack%s under the same name: %s", PAINT(t->out, "32"), PAINT(t->out, "0"),
+             t->kind == BEAM_TUNNEL_HTTP ? info->name : info->url);
   }
 }
 
@@ -156,7 +175,31 @@ static void request_json(struct tunnel_output *t, const struct beam_request *r) 
   out_json(t->out, &j);
 }
 
+/* A connection of a TCP or TLS tunnel: there is no more to know than how long and how much. */
+static void say_connection(struct tunnel_output *t, const struct beam_request *r) {
+  struct output *o = t->out;
+  if (!o->json) {
+    out_line(o, "connection %.0f ms, %llu bytes in, %llu bytes out%s%s%s%s", r->ms,
+             (unsigned long long)r->bytes_in, (unsigned long long)r->bytes_out,
+             r->error ? PAINT(o, "31") : "", r->error ? " " : "", r->error ? r->error : "",
+             r->error ? PAINT(o, "0") : "");
+    return;
+  }
+  struct json j;
+  json_open(&j);
+  json_text(&j, "event", "connection");
+  json_decimal(&j, "ms", r->ms);
+  json_whole(&j, "bytes_in", r->bytes_in);
+  json_whole(&j, "bytes_out", r->bytes_out);
+  json_text(&j, "error", r->error);
+  out_json(o, &j);
+}
+
 void say_request(struct tunnel_output *t, const struct beam_request *r) {
+  if (t->kind != BEAM_TUNNEL_HTTP) {
+    say_connection(t, r);
+    return;
+  }
   char method[24], path[164];
   struct output *o = t->out;
   if (o->json) {

@@ -8,19 +8,22 @@
 
 struct tunnel_output {
   struct output *out;
-  char target[300]; /* "http://localhost:3000" */
+  char target[300]; /* "http://localhost:3000", "tcp://localhost:5432" */
   char last[320];   /* the last reason told, so that a hundred equal failures are one line */
   char shown[256];  /* the name in the banner */
   char ca[4096];    /* embedded relay's CA */
   bool embedded, was_active, is_active;
+  enum beam_tunnel_kind kind;
   unsigned port;
 };
 
-void tunnel_output_init(struct tunnel_output *t, struct output *out, const char *host, unsigned port);
+void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_tunnel_kind kind,
+                        const char *host, unsigned port);
 void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay);
 void say_state(struct tunnel_output *t, const struct beam_tunnel_info *info, const struct beam_error *error);
 void say_request(struct tunnel_output *t, const struct beam_request *r);
 void say_end(struct tunnel_output *t);
 const char *state_text(enum beam_tunnel_state state);
+const char *kind_text(enum beam_tunnel_kind kind); /* "http", "tcp", "tls" */
 
 #endif

@@ -115,6 +115,7 @@
 
 /* --- store --- */
 #define LIMIT_STORE_QUEUE 4096u /* waiting operations; full: new binds are refused */
+#define LIMIT_PORTS_TRIED 8u   /* drawn public ports that other programs have, before a bind is refused */
 #define LIMIT_NAME_DRAWS 10u    /* random names tried before hex digits */
 
 /* --- loop --- */

@@ -127,6 +127,8 @@ void raw_wake(struct worker *w, const char *name) {
 }
 
 void raw_close(struct worker *w) {
+  while (w->lingering)
+    raw_port_close(w->lingering);
   while (w->raws)
     raw_end(w->raws, BEAM_ERR_CLOSED);
 }
@@ -135,6 +137,9 @@ void raw_close(struct worker *w) {
 
 struct raw_port {
   struct worker *w;
+  struct raw_port *prev, *next; /* while it lingers */
+  struct loop_timer timer;
+  bool lingers;
   struct listener *listener[LISTEN_MAX];
   char name[ROUTE_NAME];
 };
@@ -146,7 +151,8 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
   raw_forward(p->w, s, p->name, "", peer, local);
 }
 
-/* On every address the relay has TLS listeners on. */
+/* On every address the relay has TLS listeners on. Shared within the process: an agent's next session, often on another worker, has the port
+ * before the last one lets go. */
 int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out) {
   struct relay *r = w->relay;
   struct raw_port *p = calloc(1, sizeof *p);
@@ -155,7 +161,7 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   p->w = w;
   str_copy(p->name, sizeof p->name, name);
   for (unsigned i = 0; i < r->tls_n; i++) {
-    int err = net_listen(r->net, w->loop, r->tls_spec[i].host, port, false, on_accept, p, &p->listener[i]);
+    int err = net_listen(r->net, w->loop, r->tls_spec[i].host, port, true, on_accept, p, &p->listener[i]);
     if (err) {
       raw_port_close(p);
       return err;
@@ -165,7 +171,25 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   return 0;
 }
 
+static void on_lingered(void *arg) {
+  raw_port_close(arg);
+}
+
+void raw_port_linger(struct raw_port *p) {
+  if (!p)
+    return;
+  p->lingers = true;
+  timer_init(&p->timer, p->w->loop, on_lingered, p);
+  DL_APPEND(p->w->lingering, p);
+  if (p->w->closing || timer_start(&p->timer, RAW_LINGER_MS))
+    raw_port_close(p);
+}
+
 void raw_port_close(struct raw_port *p) {
+  if (p && p->lingers) {
+    DL_DELETE(p->w->lingering, p);
+    timer_stop(&p->timer);
+  }
   for (unsigned i = 0; p && i < LISTEN_MAX; i++)
     if (p->listener[i])
       net_listener_close(p->w->relay->net, p->listener[i]);

@@ -18,5 +18,10 @@ void raw_close(struct worker *w);
 struct raw_port;
 int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out);
 void raw_port_close(struct raw_port *p); /* NULL is accepted */
+/* The session is gone and may come back, here or on another worker: visitors still get in for RAW_LINGER_MS and wait for it. NULL is accepted. */
+void raw_port_linger(struct raw_port *p);
+enum {
+  RAW_LINGER_MS = 10000
+}; /* a relay's restart or an agent's reconnect; beyond it a refusal is the better answer */
 
 #endif

@@ -21,9 +21,9 @@
 
 static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
   r->conf = *c;
-  const char **fields[] = {&r->conf.domain,       &r->conf.control_host,    &r->conf.listen,
-                           &r->conf.listen_plain, &r->conf.data_dir,        &r->conf.tls_cert,
-                           &r->conf.tls_key,      &r->conf.agent_token_file};
+  const char **fields[] = {&r->conf.domain,       &r->conf.control_host,     &r->conf.listen,
+                           &r->conf.listen_plain, &r->conf.data_dir,         &r->conf.tls_cert,
+                           &r->conf.tls_key,      &r->conf.agent_token_file, &r->conf.tcp_ports};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];

@@ -57,6 +57,7 @@ struct worker {
   struct session *greeting;          /* list of those not up yet */
   struct visitor *visitors;          /* list */
   struct raw *raws;                  /* list of TCP and TLS visitors */
+  struct raw_port *lingering;        /* list of public ports whose session is gone */
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
   struct admit *admit;

@@ -27,6 +27,8 @@ struct tunnel {
   enum route_kind kind;
   uint16_t port;             /* TCP: the public one */
   struct raw_port *listener; /* TCP */
+  unsigned ports_tried;      /* TCP: those that were drawn and are another program's */
+  bool port_drawn;           /* TCP: the agent takes any */
   struct store_op *claim;
 };
 
@@ -91,6 +93,8 @@ static void tunnel_free(struct tunnel *t) {
   free(t);
 }
 
+static int claim_port(struct tunnel *t, uint16_t wanted, struct beam_error *e);
+
 /* GONE: the agent gave the name up. AWAY: its link is lost. LIVE: somebody else has it now: nothing to tell anybody. */
 static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *why) {
   struct session *s = t->session;
@@ -105,6 +109,10 @@ static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *w
       str_copy(c.name, sizeof c.name, t->name);
       route_publish(s->w, &c, NULL, 0);
     }
+  }
+  if (becomes != ROUTE_GONE) {
+    raw_port_linger(t->listener);
+    t->listener = NULL;
   }
   tunnel_free(t);
 }
@@ -192,16 +200,27 @@ static int open_port(struct tunnel *t, struct beam_error *e) {
              : 0;
 }
 
+/* A drawn port may be another program's: give it back and draw again. False: that is no way out. */
+static bool draw_again(struct tunnel *t, int err) {
+  struct session *s = t->session;
+  struct relay *r = s->w->relay;
+  struct beam_error e = BEAM_ERROR_INIT;
+  if (!t->port_drawn || (err != BEAM_ERR_IN_USE && err != BEAM_ERR_PERMISSION) ||
+      ++t->ports_tried == LIMIT_PORTS_TRIED)
+    return false;
+  return !store_release(r->store, s->w->loop, s->device, t->name, NULL, NULL, NULL) && !claim_port(t, 0, &e);
+}
+
 static void on_claimed(void *user, int err, const struct store_reply *reply) {
   struct tunnel *t = user;
   t->claim = NULL;
   struct beam_error e = BEAM_ERROR_INIT;
   if (!err) {
     str_copy(t->name, sizeof t->name, reply->name);
-    if (t->kind == ROUTE_TCP && open_port(t, &e))
-      refuse_bind(t, &e);
-    else
+    if (t->kind != ROUTE_TCP || !(err = open_port(t, &e)))
       publish_live(t);
+    else if (!draw_again(t, err))
+      refuse_bind(t, &e);
     return;
   }
   if (err == BEAM_ERR_TAKEN)
@@ -211,6 +230,14 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
   else
     err_set(&e, err, NULL, "%s", beam_strerror(err));
   refuse_bind(t, &e);
+}
+
+static int claim_port(struct tunnel *t, uint16_t wanted, struct beam_error *e) {
+  struct session *s = t->session;
+  struct relay *r = s->w->relay;
+  t->port_drawn = !wanted;
+  return domain_allocate_port(r->domain, s->w->loop, s->device, wanted, r->port_lo, r->port_hi, t->local_port,
+                              on_claimed, t, &t->claim, e);
 }
 
 /* Ask trust, then the store. An error is in e->code. */
@@ -232,9 +259,7 @@ static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
   else if (verdict.err)
     err_set(e, verdict.err, verdict.hint, "%s", verdict.reason);
   else if (t->kind == ROUTE_TCP)
-    err = domain_allocate_port(r->domain, s->w->loop, s->device,
-                               b->port ? (uint16_t)b->port : domain_port(b->name), r->port_lo, r->port_hi,
-                               t->local_port, on_claimed, t, &t->claim, e);
+    err = claim_port(t, b->port ? (uint16_t)b->port : domain_port(b->name), e);
   else
     err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t, &t->claim,
                           e);

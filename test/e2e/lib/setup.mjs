@@ -25,7 +25,7 @@ export async function startAgent(t, dir, relay, localPort, args = [], options = 
   const agent = new Program(
     t,
     beam,
-    [String(localPort), '--relay', `127.0.0.1:${options.port ?? relay.port}`, '--relay-ca', options.ca ?? relay.info.ca, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
+    [...(options.command ? [options.command] : []), String(localPort), '--relay', `127.0.0.1:${options.port ?? relay.port}`, '--relay-ca', options.ca ?? relay.info.ca, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
     { env: cleanEnv(dir, options.env) },
   );
   if (options.wait !== false) {

@@ -46,11 +46,13 @@
 #define LIMIT_STREAM_WINDOW_MAX (16u * 1024 * 1024) /* 1 Gbit/s at 128 ms */
 #define LIMIT_POOL_BYTES                                                                                     \
   (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
+#define LIMIT_POOL_SPARE                                                                                     \
+  (LIMIT_POOL_BYTES / 8 * 5) /* what must be free for a socket or stream to hold more than its least */
 #define LIMIT_SOCK_MIN                                                                                       \
   (24u *                                                                                                     \
    1024) /* what a socket or a link's stream may hold each way beside the pool: thousands that stall fit */
 #define LIMIT_SOCK_IN                                                                                        \
-  (256u * 1024) /* received and not consumed while half of the pool is free: bulk needs big reads */
+  (256u * 1024) /* received and not consumed while LIMIT_POOL_SPARE is free: bulk needs big reads */
 #define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
 #define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
 #define LIMIT_SOCK_LINGER_MS                                                                                 \
@@ -115,7 +117,7 @@
 
 /* --- store --- */
 #define LIMIT_STORE_QUEUE 4096u /* waiting operations; full: new binds are refused */
-#define LIMIT_PORTS_TRIED 8u   /* drawn public ports that other programs have, before a bind is refused */
+#define LIMIT_PORTS_TRIED 8u    /* drawn public ports that other programs have, before a bind is refused */
 #define LIMIT_NAME_DRAWS 10u    /* random names tried before hex digits */
 
 /* --- loop --- */

@@ -6,7 +6,7 @@
  * Reading: level-triggered, a block at a time. With `in` at its ceiling, or after the peer's end, reading stops, and an edge-triggered
  * watch takes its place that tells of nothing but errors: a reset must not wait until someone writes.
  * Writing: small writes of a turn leave together at its end; from FLUSH_NOW on at once, so that `out` stays small while the socket takes bytes.
- * Memory: LIMIT_SOCK_MIN each way is everyone's; what a socket holds beyond it is charged to the pool, and stops when half of that is gone.
+ * Memory: LIMIT_SOCK_MIN each way is everyone's; what a socket holds beyond it is charged to the pool, and stops when less than LIMIT_POOL_SPARE of that is free.
  */
 #include <beam/beam.h>
 #include <errno.h>
@@ -56,7 +56,7 @@ _Static_assert(LIMIT_SOCK_MIN / 4 * 3 >= 5 + 16384 + 256,
                "a TLS record must fit, or a reader that rests never wakes");
 
 static size_t ceiling(size_t most) {
-  return budget_left(&budget_pool) > LIMIT_POOL_BYTES / 2 ? most : LIMIT_SOCK_MIN;
+  return budget_left(&budget_pool) > LIMIT_POOL_SPARE ? most : LIMIT_SOCK_MIN;
 }
 
 static size_t beyond(size_t held) {

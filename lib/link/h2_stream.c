@@ -11,10 +11,10 @@
 #include "link/h2.h"
 
 static bool pool_is_rich(void) {
-  return budget_left(&budget_pool) > LIMIT_POOL_BYTES / 2;
+  return budget_left(&budget_pool) > LIMIT_POOL_SPARE;
 }
 
-/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit and half of the pool is free, which
+/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit and LIMIT_POOL_SPARE is free, which
  * pays for it. So many stalled visitors hold LIMIT_SOCK_MIN each, and a fast one fills whole flights. */
 size_t h2_stream_ceiling(const struct h2_stream *st) {
   int32_t credit =

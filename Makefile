@@ -91,12 +91,13 @@ SIM_SRC  := $(sort $(wildcard test/sim/test_*.c))
 UNIT     := $(UNIT_SRC:%.c=$(BUILD)/%)
 SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
 FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(filter-out $(OMIT),$(sort $(wildcard test/fuzz/fuzz_*.c))))
+BOX      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/net/delaybox.c))
 SO       := $(BUILD)/libbeam.so.$(VERSION)
 
 .PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help
 all: lib $(if $(CLI_SRC),$(BUILD)/beam) $(EXAMPLES) $(SITE) ## libbeam.so, libbeam.a, beam and the examples
 lib: $(BUILD)/libbeam.so $(BUILD)/libbeam.a
-tests: $(UNIT) $(SIM) ## only build the unit and simulation tests
+tests: $(UNIT) $(SIM) $(BOX) ## only build the unit and simulation tests
 
 # ---- the library ----------------------------------------------------------------------------------------------------
 # Other flags or another set of files than last time: build again what depends on them.
@@ -166,6 +167,11 @@ $(BUILD)/test/bench/%: test/bench/%.c $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
 	$(CC) $(LIB_C) -o $@ $< $(BUILD)/libbeam.a $(LINK) $(LIBS)
 
+# A wire between two network namespaces: needs nothing of the library.
+$(BUILD)/test/net/%: test/net/%.c $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(CC) $(FRONT_C) -o $@ $< $(LINK)
+
 $(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -Wmissing-prototypes,$(LIB_C)) -o $@ $< $(BUILD)/libbeam.a -fsanitize=fuzzer $(LINK) $(LIBS)
@@ -216,6 +222,12 @@ bench: ## measure Beam against nginx and nghttpx, side by side
 	@.ci/setup build bench
 	@+$(MAKE) -s -j2 all
 	@BEAM_BUILD=$(abspath $(BUILD)) test/bench/run
+
+net-table: ## MB/s and p99 over a slow and lossy wire (root; NET_FLAGS='--rtt 100 --loss 0')
+	@.ci/setup build bench
+	@+$(MAKE) -s -j2 all $(BOX)
+	@BEAM_BUILD=$(abspath $(BUILD)) test/net/table $(NET_FLAGS)
+.PHONY: net-table
 
 # ---- care -----------------------------------------------------------------------------------------------------------
 C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null | LC_ALL=C sort)

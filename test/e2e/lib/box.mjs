@@ -1,0 +1,64 @@
+// Two network namespaces with delaybox's wire between them (test/net/delaybox.c): A is 192.0.2.1, B is 192.0.2.2. All of it ends with the test.
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import readline from 'node:readline';
+import { Program, beam, build, cleanEnv, cleanUp, patience, run, tempDir } from './run.mjs';
+
+export const addressA = '192.0.2.1';
+export const addressB = '192.0.2.2';
+
+/** Undefined on a machine that cannot (no root, no TUN): then the test is marked as skipped, with the reason. */
+export async function openBox(t, args = []) {
+  const child = spawn(path.join(build, 'test/net/delaybox'), args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = new Promise((done) => child.on('close', done));
+  child.on('error', () => {});
+  cleanUp(t, () => {
+    child.stdin.end();
+    return ended;
+  });
+  const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const first = (await lines.next()).value ?? 'skipped: delaybox did not start';
+  const ready = /^ready a=(\S+) b=(\S+)$/.exec(first);
+  if (!ready) {
+    t.skip(first.replace(/^skipped: /, ''));
+    return undefined;
+  }
+  const tell = async (line) => {
+    child.stdin.write(`${line}\n`);
+    const { value } = await lines.next();
+    if (!value || value.startsWith('bad')) throw new Error(`delaybox: ${line}: ${value}`);
+    return value;
+  };
+  const wrapper = (net) => ({ file: 'nsenter', args: [`--net=${net}`, '--'] });
+  return {
+    a: wrapper(ready[1]),
+    b: wrapper(ready[2]),
+    /** set({ delay: 50, loss: 1 }) both ways, set({ hole: 1 }, 'ab') one way. */
+    set: (keys, way = 'both') => tell(`set ${way} ${Object.entries(keys).map(([k, v]) => `${k}=${v}`).join(' ')}`),
+    stats: async () => JSON.parse(await tell('stats')),
+  };
+}
+
+/** A relay in A and an agent with the example site in B, the wire as told; undefined when this machine cannot. */
+export async function setUpAcross(t, { wire = {}, relayArgs = [], agentArgs = [] } = {}) {
+  const box = await openBox(t);
+  if (!box) return undefined;
+  const dir = tempDir(t);
+  const inside = (side, file, args) => new Program(t, side.file, [...side.args, file, ...args], { env: cleanEnv(dir) });
+  await box.set(wire);
+  const site = inside(box.b, path.join(build, 'site'), ['--port', '0']);
+  const local = /localhost:(\d+)/.exec(await site.wait(() => site.stdout.includes('\n') && site.stdout, 'its address'))[1];
+  const relay = inside(box.a, beam, ['relay', '--domain', 'tunnel.test', '--listen', `${addressA}:0`, '--open', '--data', path.join(dir, 'relay'), '--json', ...relayArgs]);
+  relay.info = await relay.event('relay');
+  const agent = inside(box.b, beam, [local, '--relay', relay.info.https, '--relay-ca', relay.info.ca, '--data', path.join(dir, 'agent'), '--json', ...agentArgs]);
+  const { name } = await agent.event('tunnel');
+  const port = relay.info.https.split(':').pop();
+  const curl = ['-sS', '--http1.1', '--noproxy', '*', '--cacert', relay.info.ca, '--resolve', `${name}:${port}:${addressA}`, '-w', '%{http_code} %{time_total}', '-o', '/dev/null'];
+  /** A visitor in A, on a connection of its own: { status, seconds }. */
+  const visit = async (target = '/', ms = patience) => {
+    const { stdout } = await run(t, box.a.file, [...box.a.args, 'curl', '--max-time', String(ms / 1000), ...curl, `https://${name}:${port}${target}`], { env: cleanEnv(dir), ms: ms + 5000 });
+    const [status, seconds] = stdout.split(' ').map(Number);
+    return { status, seconds };
+  };
+  return { box, dir, relay, agent, name, visit };
+}

@@ -89,3 +89,23 @@ const uint8_t *tls_cert_leaf(const struct tls_cert *c, size_t *n) {
 void tls_cert_fingerprint(const struct tls_cert *c, uint8_t out[32]) {
   crypto_hash_sha256(out, c->chain.raw.p, c->chain.raw.len);
 }
+
+const uint8_t *tls_cert_chain(const struct tls_cert *c, size_t i, size_t *n) {
+  const mbedtls_x509_crt *crt = &c->chain;
+  while (crt && i--)
+    crt = crt->next;
+  *n = crt ? crt->raw.len : 0;
+  return crt ? crt->raw.p : NULL;
+}
+
+int tls_cert_key(struct tls_cert *c, uint8_t *out, size_t cap, size_t *n) {
+  int len = mbedtls_pk_write_key_der(&c->key, out, cap); /* at the end of `out` */
+  if (len <= 0) {
+    sodium_memzero(out, cap);
+    return BEAM_ERR_TOO_LARGE;
+  }
+  memmove(out, out + cap - (size_t)len, (size_t)len);
+  sodium_memzero(out + len, cap - (size_t)len);
+  *n = (size_t)len;
+  return 0;
+}

@@ -36,6 +36,11 @@ struct tls_cert *tls_cert_ref(struct tls_cert *c);                    /* c; NULL
 void tls_cert_unref(struct tls_cert *c);                              /* NULL is accepted */
 const uint8_t *tls_cert_leaf(const struct tls_cert *c, size_t *n);    /* DER, borrowed */
 void tls_cert_fingerprint(const struct tls_cert *c, uint8_t out[32]); /* SHA-256 of the leaf's DER */
+/* The i-th certificate, 0 the leaf: DER, borrowed; NULL: there are no more. */
+const uint8_t *tls_cert_chain(const struct tls_cert *c, size_t i, size_t *n);
+/* The private key as DER, for another TLS library (quic/): a secret, which the caller wipes. TOO_LARGE: over cap. */
+enum { TLS_CERT_KEY_MAX = 4096 };
+int tls_cert_key(struct tls_cert *c, uint8_t *out, size_t cap, size_t *n);
 
 /* --- what is known of a peer's chain, leaf first; borrowed for the call --- */
 enum { TLS_CHAIN_MAX = 8 };

@@ -1,0 +1,269 @@
+/* conn.h: the parts of a QUIC connection that the files of this folder share.
+ *
+ *   HANDSHAKE ─► UP ─┬─ the peer closes, silence, broken protocol ─► DEAD: closed() was told, waits for quic_conn_close ─┐
+ *                    └─ quic_conn_close ─► CLOSING: streams closed in order drain (no owner any more) ───────────────────┤
+ *                                                                        freed ◄─ LINGER: late packets hear the close again (3 PTO)
+ *
+ * endpoint.c: the socket, packets to connections, newcomers.  cids.c: connection ids.  conn.c: life, what the owner is told.
+ * session.c: the engine's callbacks.  send.c: packets out, timers.  stream.c: a stream.  window.c: how large its window is.
+ * tls.c: GnuTLS.  verify.c: the peer's chain.  datagram.c.  sendbuf.c: bytes until they are acknowledged.
+ *
+ * The engine's callbacks never call an owner: they note what happened, and `tell` delivers it from the task queue.
+ */
+#ifndef QUIC_CONN_H
+#define QUIC_CONN_H
+
+#include <gnutls/gnutls.h>
+#include <ngtcp2/ngtcp2.h>
+#include <ngtcp2/ngtcp2_crypto.h>
+
+#include "base/limits.h"
+#include "io/alarm.h"
+#include "quic/quic.h"
+#include "quic/sendbuf.h"
+
+enum {
+  QUIC_CID = 12,           /* bytes of a connection id of ours: the first one hides the worker's number */
+  QUIC_PAYLOAD_MAX = 8952, /* largest packet that is probed for: jumbo frames */
+  QUIC_TX_BYTES = 64 * 1024,
+  QUIC_TX_RUNS = 16,
+  QUIC_FLUSH_BYTES = 256 * 1024, /* then other events get their turn */
+  QUIC_ADDR_BUCKETS = 256,
+};
+#define QUIC_NS_PER_MS 1000000u
+
+/* --- streams --- */
+
+struct quic_stream {
+  struct stream s;
+  struct quic_conn *c; /* NULL once the connection is gone */
+  struct quic_stream *prev, *next;
+  struct quic_stream *fresh;                 /* next one that the owner has not been told of */
+  struct quic_stream *want_prev, *want_next; /* in the ring of those with something to send */
+  int64_t id;                                /* -1: QUIC is done with it */
+  struct sendbuf out;
+  size_t charged; /* of out, to the pool */
+
+  /* window.c */
+  uint32_t window; /* what the peer may send ahead */
+  uint32_t owed;   /* shrunk by so much, but the peer still has that credit */
+  size_t held;     /* of s.in, charged to the pool */
+  size_t drained;  /* taken by the owner since `since` */
+  uint64_t since;  /* ms */
+
+  unsigned bidi : 1, local : 1;
+  unsigned is_fresh : 1;
+  unsigned announced : 1; /* a frame of it was sent: the peer knows of it */
+  unsigned fin_sent : 1;
+  unsigned orphan : 1;  /* closed in order by its owner: drains, then is freed */
+  unsigned mute : 1;    /* the peer reads no more: what is written goes nowhere */
+  unsigned starved : 1; /* nothing is sent: the pool is low, acknowledgements make room */
+};
+
+/* --- connections --- */
+
+/* Packets for one path, segment size and mark: one system call. */
+struct quic_run {
+  size_t at, n, segment;
+  unsigned segments;
+  uint8_t ecn;
+  struct sockaddr_storage to, from;
+};
+
+struct quic_cid {
+  struct quic_cid *next; /* same bucket */
+  struct quic_cid *more; /* same connection */
+  struct quic_conn *conn;
+  ngtcp2_cid cid;
+};
+
+struct quic_cids {
+  struct quic_cid **bucket;
+  size_t buckets, count;
+  uint64_t secret[2];
+};
+
+struct quic_credential;
+
+struct quic_endpoint {
+  struct loop *loop;
+  struct udp *udp;
+  bool server, refusing, closing;
+  struct quic_server_conf conf;
+  uint8_t reset_key[32];
+  struct quic_cids cids;
+  struct quic_conn *conns;
+  unsigned half_open, half_open_at[QUIC_ADDR_BUCKETS];
+  uint64_t reply_second;
+  unsigned replies;
+  struct quic_credential *credentials; /* newest first */
+
+  /* received bytes of one stream, on their way into its buffer */
+  void *rx;
+  size_t rx_n;
+  struct quic_stream *rx_stream;
+
+  uint8_t *tx; /* QUIC_TX_BYTES of packets, in runs */
+  size_t tx_n;
+  struct quic_run run[QUIC_TX_RUNS];
+  unsigned runs;
+  bool blocked; /* the socket takes no more: what is in tx waits for writable() */
+
+  struct alarm *alarm; /* the next packet of `paced` */
+  uint64_t alarm_at;
+  struct quic_conn *paced;
+};
+
+struct quic_conn {
+  struct quic_endpoint *ep;
+  struct quic_conn *prev, *next;
+  struct loop *loop;
+  ngtcp2_conn *ng; /* NULL when lingering */
+  ngtcp2_crypto_conn_ref ref;
+  gnutls_session_t tls;
+  gnutls_certificate_credentials_t cred; /* a client's */
+  struct quic_credential *credential;    /* a server's */
+  struct tls_client_config trust;        /* client */
+  int tls_err;                           /* why our side refused the handshake */
+  struct quic_cid *cids;
+  struct sockaddr_storage peer, local;
+  unsigned addr_bucket;
+  char alpn[32], sni[256];
+
+  const struct quic_conn_events *ev;
+  void *user;
+  const struct quic_codes *codes;
+  unsigned *watch_streams, streams_owned;
+  uint64_t *watch_heard, heard;
+  bool *gone; /* set when the owner closes the connection while `tell` runs */
+
+  struct quic_stream *streams;
+  struct quic_stream *fresh, **fresh_tail;
+  struct quic_stream *want; /* ring; the one whose turn it is */
+  unsigned orphans;
+
+  struct evbuffer *datagrams_in, *datagrams_out; /* 2-byte length before each */
+
+  struct loop_task tell, flush, reap;
+  struct loop_timer timer;    /* the engine's; lingering, closing: the end */
+  struct loop_timer trim;     /* windows */
+  struct loop_timer deadline; /* of closing */
+  struct quic_conn *paced;    /* next in the endpoint's list */
+  uint64_t paced_at;
+
+  int closed; /* reason to tell */
+  int bye;    /* reason to give the peer */
+  uint8_t *last_words;
+  size_t last_words_n;
+  unsigned late; /* packets that came while lingering */
+  uint64_t reset_second;
+  unsigned resets;
+  uint64_t sent_packets;
+
+  unsigned server : 1;
+  unsigned half_open : 1;
+  unsigned up : 1; /* handshake complete */
+  unsigned accepted : 1;
+  unsigned tell_ready : 1, tell_closed : 1, tell_room : 1;
+  unsigned told_ready : 1;
+  unsigned dead : 1;
+  unsigned closing : 1;
+  unsigned lingering : 1;
+  unsigned was_reset : 1; /* statelessly */
+  unsigned is_paced : 1;
+  unsigned no_datagram_room : 1;
+  unsigned handling : 1; /* the engine runs: nobody may free the connection */
+};
+
+/* endpoint.c */
+int quic_endpoint_new(struct loop *l, const struct udp_conf *udp, struct quic_endpoint **out);
+void quic_endpoint_free(struct quic_endpoint *e);
+bool quic_endpoint_push(struct quic_endpoint *e); /* send what is in tx; false: blocked */
+void quic_endpoint_gather(struct quic_endpoint *e, struct quic_stream *st, const uint8_t *p, size_t n);
+void quic_endpoint_gathered(struct quic_endpoint *e);
+void quic_endpoint_forget(struct quic_endpoint *e, struct quic_stream *st);
+void quic_endpoint_pace(struct quic_endpoint *e, struct quic_conn *c, uint64_t at);
+void quic_endpoint_unpace(struct quic_endpoint *e, struct quic_conn *c);
+void quic_endpoint_half_open(struct quic_conn *c, bool begins);
+extern const struct udp_events quic_endpoint_events;
+
+/* cids.c */
+int quic_cids_init(struct quic_cids *t);
+void quic_cids_fini(struct quic_cids *t);
+struct quic_conn *quic_cids_find(const struct quic_cids *t, const uint8_t *p, size_t n);
+int quic_cids_add(struct quic_cids *t, struct quic_conn *c, const ngtcp2_cid *cid);
+void quic_cids_remove(struct quic_cids *t, struct quic_conn *c, const ngtcp2_cid *cid);
+void quic_cids_remove_all(struct quic_cids *t, struct quic_conn *c);
+void quic_cid_make(const struct quic_endpoint *e, ngtcp2_cid *out);
+unsigned quic_cid_worker(const struct quic_endpoint *e, const uint8_t *cid); /* QUIC_CID bytes of it */
+
+/* conn.c */
+int quic_conn_new(struct quic_endpoint *e,
+                  struct quic_conn **out); /* in the endpoint's list, without an engine */
+void quic_conn_free(struct quic_conn *c);
+void quic_conn_input(struct quic_conn *c, const struct udp_packet *p);
+void quic_conn_tell_soon(struct quic_conn *c);
+void quic_conn_flush_soon(struct quic_conn *c);
+/* Whoever owns it is told `reason`; the peer hears `error` (NULL: nothing). Not from the engine's callbacks. */
+void quic_conn_die(struct quic_conn *c, int reason, const ngtcp2_ccerr *error);
+void quic_conn_failed(struct quic_conn *c, int liberr); /* what a call of the engine returned */
+bool quic_conn_finished(struct quic_conn *c);           /* closing, and nothing is left to say: gone now */
+ngtcp2_path quic_conn_path(struct quic_conn *c);
+
+/* session.c */
+struct quic_hello { /* a newcomer's first packet */
+  const ngtcp2_pkt_hd *hd;
+  const ngtcp2_cid *original; /* before Retry; NULL: there was none */
+};
+int quic_session_server(struct quic_conn *c, const struct quic_hello *hello);
+int quic_session_client(struct quic_conn *c, const struct quic_client_conf *conf);
+
+/* send.c */
+void quic_send_flush(void *arg); /* the flush task; may free c */
+void quic_send_timer(void *arg);
+long quic_send_last_words(struct quic_conn *c, const ngtcp2_ccerr *error);
+void quic_send_raw(struct quic_endpoint *e, const struct sockaddr_storage *to,
+                   const struct sockaddr_storage *from, const uint8_t *p, size_t n);
+
+/* stream.c */
+int quic_stream_make(struct quic_conn *c, int64_t id, bool bidi, bool local, struct quic_stream **out);
+void quic_stream_free(struct quic_stream *st);
+void quic_stream_want(struct quic_stream *st);
+void quic_stream_unwant(struct quic_stream *st);
+bool quic_stream_may_send(struct quic_stream *st);
+void quic_stream_sent(struct quic_stream *st, size_t n, bool fin);
+void quic_stream_acked(struct quic_stream *st, size_t n);
+void quic_stream_credited(struct quic_stream *st); /* the peer lets us send more */
+void quic_stream_ended(struct quic_stream *st);    /* the peer's end */
+void quic_stream_reset(struct quic_stream *st, uint64_t code);
+void quic_stream_stopped(struct quic_stream *st);
+void quic_stream_over(struct quic_stream *st, uint64_t code); /* QUIC is done with it */
+void quic_stream_abandon(struct quic_stream *st, int reason);
+void quic_stream_stale(struct quic_stream *st);
+
+/* window.c */
+bool quic_window_fits(void);
+void quic_window_init(struct quic_stream *st);
+void quic_window_received(struct quic_stream *st);
+void quic_window_drained(struct quic_stream *st, size_t n);
+void quic_window_over(struct quic_stream *st);
+void quic_window_fini(struct quic_stream *st);
+void quic_window_trim(void *arg); /* the trim timer */
+
+/* datagram.c */
+void quic_datagram_received(struct quic_conn *c, const uint8_t *p, size_t n);
+bool quic_datagram_next(struct quic_conn *c, const uint8_t **p, size_t *n);
+void quic_datagram_done(struct quic_conn *c); /* the first of those that wait has left, or never will */
+void quic_datagrams_tell(struct quic_conn *c, const bool *gone);
+
+/* tls.c */
+int quic_tls_server_begin(struct quic_conn *c);
+int quic_tls_client_begin(struct quic_conn *c, const struct quic_client_conf *conf);
+void quic_tls_agreed(struct quic_conn *c); /* note ALPN and server name */
+void quic_tls_end(struct quic_conn *c);
+void quic_tls_credentials_free(struct quic_credential *all);
+
+/* verify.c */
+int quic_verify_peer(gnutls_session_t tls); /* GnuTLS's callback */
+
+#endif

@@ -178,11 +178,13 @@ static void on_lingered(void *arg) {
 void raw_port_linger(struct raw_port *p) {
   if (!p)
     return;
-  p->lingers = true;
   timer_init(&p->timer, p->w->loop, on_lingered, p);
-  DL_APPEND(p->w->lingering, p);
-  if (p->w->closing || timer_start(&p->timer, RAW_LINGER_MS))
+  if (p->w->closing || timer_start(&p->timer, RAW_LINGER_MS)) {
     raw_port_close(p);
+    return;
+  }
+  p->lingers = true;
+  DL_APPEND(p->w->lingering, p);
 }
 
 void raw_port_close(struct raw_port *p) {

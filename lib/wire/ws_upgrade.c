@@ -81,10 +81,11 @@ static bool key_ok(struct span k) {
 
 /* The one field of that name, empty when there is none or more than one. */
 static struct span only(const struct http_head *h, const char *name) {
-  struct span found = {0};
+  static const struct span none = {0};
+  struct span found = none;
   for (size_t i = 0, seen = 0; i < h->fields_n; i++)
     if (span_ieq(h->fields[i].name, span_of(name)))
-      found = seen++ ? (struct span){0} : h->fields[i].value;
+      found = seen++ ? none : h->fields[i].value;
   return found;
 }
 

@@ -44,13 +44,16 @@ struct beam_tunnel_info {
   const char *dashboard;        /* the owner's page */
   const char *relay;            /* as dialled, "host:port" */
   const char *relay_id;         /* fingerprint of the relay's CA, "sha256:…" */
-  const char *transport;        /* "h2" */
+  const char *transport;        /* "h2", "ws" (HTTP/2 through WebSocket) */
   uint64_t since_ms;            /* milliseconds in this state */
   uint64_t requests;            /* answered so far */
   uint64_t bytes_in, bytes_out; /* bodies towards the local service, and back */
   unsigned reconnects;
   enum beam_tunnel_kind kind;
   uint16_t public_port; /* TCP */
+  const char *
+      transport_reason; /* why not a better one ("h2: no answer in 1000 ms"); NULL: it is the best, or none is up yet */
+  uint64_t transport_since_ms; /* milliseconds over this transport */
 };
 
 /* One finished request. Strings are borrowed for the call; `path` has no query string. */
@@ -64,8 +67,9 @@ struct beam_request {
 };
 
 struct beam_tunnel_config {
-  size_t size;       /* set by BEAM_TUNNEL_CONFIG_INIT */
-  const char *relay; /* "host[:port]", port 443 when absent. Required */
+  size_t size; /* set by BEAM_TUNNEL_CONFIG_INIT */
+  const char *
+      relay; /* "host[:port]", port 443 when absent; "wss://host" or "ws://host": WebSocket only, for a relay behind a web server. Required */
   const char *
       relay_ca; /* a PEM file, or "sha256:HEX" of the relay's CA; NULL: trust on first use, remembered in data_dir */
   const char *token;      /* what the relay's owner gave; NULL: none */
@@ -86,6 +90,9 @@ struct beam_tunnel_config {
   enum beam_tunnel_kind kind;
   uint16_t remote_port; /* TCP: the wanted public port; 0: any, the same again next time */
   int proxy_protocol; /* TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none */
+  const char *transport; /* "auto" (NULL): the best that gets through; "h2" or "ws": that one alone */
+  const char *
+      proxy; /* "http://[USER:PASSWORD@]HOST[:PORT]" or "socks5://...": the relay is reached through it. "" or "none": directly. NULL: as HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment say */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }

@@ -6,7 +6,7 @@
 
 #include "agent/backoff.h"
 #include "agent/local.h"
-#include "agent/uplink.h"
+#include "agent/reach.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -18,6 +18,9 @@ enum {
   BIND_MS = 10000,   /* the relay asks its store: a busy disk may take seconds */
   RETIRE_MS = 30000, /* a drained link may finish its streams for this long */
   BIND_ID = 1,       /* one tunnel a session */
+  PROBE_MS =
+      600000,      /* a network that lets the better transport through again is noticed within ten minutes */
+  BUSY_MS = 60000, /* ... and a minute, while there are requests to disturb */
 };
 
 /* A link of ours: the current one, or one that drains. */
@@ -27,6 +30,8 @@ struct lane {
   struct link *link;
   struct loop_timer retire;
   bool bound;
+  enum uplink_transport transport;
+  char reason[RACE_REASON]; /* why not a better one */
 };
 
 struct agent {
@@ -34,13 +39,12 @@ struct agent {
   struct net *net;
   beam_tunnel *self;
   struct beam_tunnel_config conf; /* strings are our own copies */
-  char relay_host[256], pin_name[300];
-  uint16_t relay_port;
-  uint8_t ca[32];
-  bool ca_given;
   struct key *device;
+  struct reach *reach;
   struct local *local;
-  struct uplink *uplink;
+  struct race *race;  /* for the next link */
+  struct race *probe; /* for a better one than we have */
+  struct loop_timer probe_timer;
   struct lane *lanes;      /* the first is the newest */
   struct loop_timer timer; /* backoff, or the answer to BIND */
   struct backoff backoff;
@@ -51,6 +55,8 @@ struct agent {
   uint64_t state_since;
   char name[256], url[512], plain_url[512], dashboard[512], relay_id[FINGERPRINT_TEXT];
   const char *transport;
+  uint64_t transport_since;
+  char reason[RACE_REASON];
   uint64_t requests, bytes_in, bytes_out;
   unsigned reconnects;
   uint16_t public_port;
@@ -91,7 +97,7 @@ void agent_info(struct agent *a, struct beam_tunnel_info *out) {
                                .url = a->url[0] ? a->url : NULL,
                                .plain_url = a->plain_url[0] ? a->plain_url : NULL,
                                .dashboard = a->dashboard[0] ? a->dashboard : NULL,
-                               .relay = a->pin_name,
+                               .relay = reach_relay(a->reach),
                                .relay_id = a->relay_id[0] ? a->relay_id : NULL,
                                .transport = a->transport,
                                .since_ms = loop_now(a->loop) - a->state_since,
@@ -100,7 +106,10 @@ void agent_info(struct agent *a, struct beam_tunnel_info *out) {
                                .bytes_out = a->bytes_out,
                                .reconnects = a->reconnects,
                                .kind = a->conf.kind,
-                               .public_port = a->public_port};
+                               .public_port = a->public_port,
+                               .transport_reason = a->reason[0] ? a->reason : NULL,
+                               .transport_since_ms =
+                                   a->transport ? loop_now(a->loop) - a->transport_since : 0};
   memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
 }
 
@@ -169,8 +178,10 @@ static void drop_lane(struct lane *n, int reason) {
 
 static void shut(struct agent *a, int reason) {
   timer_stop(&a->timer);
-  uplink_cancel(a->uplink);
-  a->uplink = NULL;
+  timer_stop(&a->probe_timer);
+  race_cancel(a->race);
+  race_cancel(a->probe);
+  a->race = a->probe = NULL;
   while (a->lanes)
     drop_lane(a->lanes, reason);
 }
@@ -186,7 +197,7 @@ static void lost(struct agent *a, const struct beam_error *why) {
   if (a->state == BEAM_TUNNEL_ACTIVE)
     a->reconnects++;
   uint64_t wait = backoff_next(&a->backoff, loop_now(a->loop));
-  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", a->pin_name, why->what,
+  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", reach_relay(a->reach), why->what,
            (unsigned long long)wait);
   set_state(a, a->once_active ? BEAM_TUNNEL_RECONNECTING : BEAM_TUNNEL_CONNECTING, why);
   timer_init(&a->timer, a->loop, connect_now, a);
@@ -200,7 +211,63 @@ static void lost_because(struct agent *a, int err, const char *what) {
   lost(a, &e);
 }
 
+/* --- a better transport than the one in use --- */
+
+static void take_link(struct agent *a, const struct race_result *r);
+
+static void probe_in(struct agent *a, uint64_t ms) {
+  if (a->lanes && reach_has_better(a->reach, a->lanes->transport) && timer_start(&a->probe_timer, ms))
+    log_warn("agent", "out of memory: not looking for a better transport");
+}
+
+/* Make before break: the link we have goes on until the better one has the name. */
+static void on_probe(void *user, const struct race_result *r) {
+  struct agent *a = user;
+  a->probe = NULL;
+  if (!r->uplink.err) {
+    take_link(a, r);
+    return;
+  }
+  reach_reason(a->reach, a->lanes->transport, r->reason, a->reason);
+  probe_in(a, PROBE_MS);
+}
+
+static void probe_now(void *arg) {
+  struct agent *a = arg;
+  if (a->race || a->probe || !a->lanes || !a->lanes->bound)
+    return; /* whoever is at it starts the clock again */
+  if (a->lanes->link->streams)
+    probe_in(a, BUSY_MS);
+  else if (reach_better(a->reach, a->lanes->transport, a->session, on_probe, a, &a->probe))
+    probe_in(a, PROBE_MS);
+}
+
+/* The newest link did not get the name, but the one before it still serves. */
+static bool fall_back(struct agent *a, int why) {
+  struct lane *n = a->lanes, *old = n ? n->next : NULL;
+  if (!old || n->bound || !old->bound || old->link->draining || is_final(a, why))
+    return false;
+  drop_lane(n, why);
+  timer_stop(&a->timer);
+  timer_stop(&old->retire);
+  probe_in(a, PROBE_MS);
+  return true;
+}
+
 /* --- a link's events --- */
+
+static void show_transport(struct agent *a, struct lane *n) {
+  const char *name = n->link->ops->transport;
+  bool other = !a->transport || strcmp(a->transport, name);
+  if (other)
+    a->transport_since = loop_now(a->loop);
+  a->transport = name;
+  str_copy(a->reason, sizeof a->reason, n->reason);
+  log_info("agent", "active name=%s relay=%s transport=%s%s%s", a->name, reach_relay(a->reach), name,
+           n->reason[0] ? " because=" : "", n->reason);
+  if (a->state != BEAM_TUNNEL_ACTIVE || other)
+    set_state(a, BEAM_TUNNEL_ACTIVE, NULL);
+}
 
 static void on_bound(struct lane *n, const beam_Bound *b) {
   struct agent *a = n->a;
@@ -215,11 +282,10 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   str_copy(a->url, sizeof a->url, b->url);
   str_copy(a->plain_url, sizeof a->plain_url, b->plain_url);
   str_copy(a->dashboard, sizeof a->dashboard, b->dashboard);
-  a->transport = n->link->ops->transport;
   local_bind(a->local, a->name);
-  log_info("agent", "active name=%s relay=%s", a->name, a->pin_name);
-  if (a->state != BEAM_TUNNEL_ACTIVE)
-    set_state(a, BEAM_TUNNEL_ACTIVE, NULL);
+  show_transport(a, n);
+  reach_won(a->reach, n->transport);
+  probe_in(a, PROBE_MS);
 }
 
 static void on_error(struct lane *n, const beam_Error *m) {
@@ -227,7 +293,7 @@ static void on_error(struct lane *n, const beam_Error *m) {
   struct beam_error e = BEAM_ERROR_INIT;
   int code = m->code < 0 && m->code >= BEAM_ERR_INTERNAL ? m->code : BEAM_ERR_PROTOCOL;
   err_set(&e, code, m->hint[0] ? m->hint : NULL, "%s", m->what[0] ? m->what : beam_strerror(code));
-  if (m->id == BIND_ID || m->fatal)
+  if ((m->id == BIND_ID || m->fatal) && !(n == a->lanes && fall_back(a, code)))
     lost(a, &e);
 }
 
@@ -268,15 +334,17 @@ static void on_closed(void *user, int reason) {
   struct lane *n = user;
   struct agent *a = n->a;
   bool current = n == a->lanes;
+  if (current && fall_back(a, reason))
+    return;
   drop_lane(n, reason);
-  if (current && !a->uplink)
+  if (current && !a->race)
     lost_because(a, reason, "the link to the relay is lost");
 }
 
 /* The relay goes away: get the next link before this one is let go. */
 static void on_draining(void *user) {
   struct lane *n = user;
-  if (n == n->a->lanes && !n->a->uplink)
+  if (n == n->a->lanes && !n->a->race)
     connect_now(n->a);
 }
 
@@ -290,7 +358,8 @@ static void on_retire(void *arg) {
 /* --- a new link --- */
 
 static void on_bind_late(void *arg) {
-  lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
+  if (!fall_back(arg, BEAM_ERR_TIMEOUT))
+    lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
 }
 
 static int send_bind(struct agent *a, struct lane *n) {
@@ -312,53 +381,51 @@ static int send_bind(struct agent *a, struct lane *n) {
   return err ? err : link_send(n->link, &m);
 }
 
-static void on_uplink(void *user, const struct uplink_result *r) {
-  struct agent *a = user;
-  a->uplink = NULL;
-  if (r->err && a->lanes &&
-      !is_final(a, r->err)) { /* the old link drains and still serves: keep it, try again */
-    timer_init(&a->timer, a->loop, connect_now, a);
-    if (!timer_start(&a->timer, backoff_next(&a->backoff, loop_now(a->loop))))
-      return;
-  }
-  if (r->err) {
-    lost(a, &r->why);
-    return;
-  }
+static void take_link(struct agent *a, const struct race_result *r) {
   struct lane *n = calloc(1, sizeof *n);
   if (!n) {
-    link_close(r->link, BEAM_ERR_NOMEM);
+    link_close(r->uplink.link, BEAM_ERR_NOMEM);
     lost_because(a, BEAM_ERR_NOMEM, "no memory for a link");
     return;
   }
   n->a = a;
-  n->link = r->link;
+  n->link = r->uplink.link;
+  n->transport = r->transport;
+  reach_reason(a->reach, r->transport, r->reason, n->reason);
+  timer_stop(&a->probe_timer);
   timer_init(&n->retire, a->loop, on_retire, n);
   link_own(n->link, &link_events, n);
   if (a->lanes && timer_start(&a->lanes->retire, RETIRE_MS))
     drop_lane(a->lanes, BEAM_ERR_DRAINING);
   DL_PREPEND(a->lanes, n);
-  memcpy(a->session, r->session, sizeof a->session);
+  memcpy(a->session, r->uplink.session, sizeof a->session);
   a->resumable = true;
-  fingerprint_text(a->relay_id, r->relay_id);
+  fingerprint_text(a->relay_id, r->uplink.relay_id);
   int err = send_bind(a, n);
   if (err)
     lost_because(a, err, "cannot bind");
 }
 
+static void on_race(void *user, const struct race_result *r) {
+  struct agent *a = user;
+  int err = r->uplink.err;
+  a->race = NULL;
+  if (err && a->lanes && !is_final(a, err)) { /* the old link drains and still serves: keep it, try again */
+    timer_init(&a->timer, a->loop, connect_now, a);
+    if (!timer_start(&a->timer, backoff_next(&a->backoff, loop_now(a->loop))))
+      return;
+  }
+  if (err)
+    lost(a, &r->uplink.why);
+  else
+    take_link(a, r);
+}
+
 static void connect_now(void *arg) {
   struct agent *a = arg;
-  struct uplink_conf c = {.loop = a->loop,
-                          .net = a->net,
-                          .host = a->relay_host,
-                          .port = a->relay_port,
-                          .pin_name = a->pin_name,
-                          .data_dir = a->conf.data_dir,
-                          .ca = a->ca_given ? a->ca : NULL,
-                          .device = a->device,
-                          .token = a->conf.token,
-                          .resume = a->resumable ? a->session : NULL};
-  int err = uplink_start(&c, on_uplink, a, &a->uplink);
+  race_cancel(a->probe);
+  a->probe = NULL;
+  int err = reach_start(a->reach, a->resumable ? a->session : NULL, on_race, a, &a->race);
   if (err)
     lost_because(a, err, "cannot dial the relay");
 }
@@ -368,7 +435,8 @@ static void connect_now(void *arg) {
 static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
   a->conf = *c;
   const char **fields[] = {&a->conf.relay,      &a->conf.relay_ca, &a->conf.token,       &a->conf.name,
-                           &a->conf.local_host, &a->conf.data_dir, &a->conf.host_header, &a->conf.framework};
+                           &a->conf.local_host, &a->conf.data_dir, &a->conf.host_header, &a->conf.framework,
+                           &a->conf.transport,  &a->conf.proxy};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -381,27 +449,31 @@ static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
 static void agent_free(struct agent *a) {
   if (a->conf.token)
     explicit_bzero((char *)a->conf.token, strlen(a->conf.token));
+  if (a->conf.proxy)
+    explicit_bzero((char *)a->conf.proxy, strlen(a->conf.proxy));
   const char *fields[] = {a->conf.relay,      a->conf.relay_ca, a->conf.token,       a->conf.name,
-                          a->conf.local_host, a->conf.data_dir, a->conf.host_header, a->conf.framework};
+                          a->conf.local_host, a->conf.data_dir, a->conf.host_header, a->conf.framework,
+                          a->conf.transport,  a->conf.proxy};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
+  reach_free(a->reach);
   key_free(a->device);
   free(a);
 }
 
 static int prepare(struct agent *a, struct beam_error *err) {
-  int e = addr_split(a->conf.relay, 443, a->relay_host, sizeof a->relay_host, &a->relay_port);
-  if (e || !a->relay_host[0])
-    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT", "the relay '%s' is not an address",
-                   a->conf.relay);
-  str_fmt(a->pin_name, sizeof a->pin_name, strchr(a->relay_host, ':') ? "[%s]:%u" : "%s:%u", a->relay_host,
-          a->relay_port);
-  if (a->conf.relay_ca) {
-    e = fingerprint_of(a->conf.relay_ca, a->ca, err);
-    a->ca_given = true;
-  }
+  int e = device_load(a->conf.data_dir, &a->device, err);
+  struct reach_conf rc = {.loop = a->loop,
+                          .net = a->net,
+                          .relay = a->conf.relay,
+                          .transport = a->conf.transport,
+                          .proxy = a->conf.proxy,
+                          .data_dir = a->conf.data_dir,
+                          .relay_ca = a->conf.relay_ca,
+                          .device = a->device,
+                          .token = a->conf.token};
   if (!e)
-    e = device_load(a->conf.data_dir, &a->device, err);
+    e = reach_new(&rc, &a->reach, err);
   struct local_conf lc = {.loop = a->loop,
                           .net = a->net,
                           .host = a->conf.local_host,
@@ -425,6 +497,7 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
   a->tell_error = (struct beam_error)BEAM_ERROR_INIT;
   task_init(&a->tell, tell, a);
   timer_init(&a->timer, loop, connect_now, a);
+  timer_init(&a->probe_timer, loop, probe_now, a);
   a->state_since = loop_now(loop);
   int e = copy_strings(a, config);
   if (!e)

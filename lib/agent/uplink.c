@@ -8,7 +8,9 @@
 #include "base/str.h"
 #include "identity/cert.h"
 #include "identity/pins.h"
+#include "io/proxy.h"
 #include "link/greet.h"
+#include "link/ws.h"
 #include "tls/tls.h"
 
 enum { DIAL_MS = 10000 };
@@ -17,20 +19,31 @@ struct uplink {
   struct uplink_conf conf;
   uplink_cb cb;
   void *user;
-  struct dial *dial;
-  struct tls *tls;
-  struct tls_context *ctx;
+  struct proxy_dial *dial;
+  struct tls *tls; /* the outer one, then the inner one */
+  struct tls_context *outer, *ctx;
+  struct ws_upgrade *upgrade;
   struct link *link;
   bool first_use;           /* remember the CA once the relay has proved itself */
   struct uplink_result out; /* why: filled where the cause is known best */
 };
 
+const char *uplink_name(enum uplink_transport t) {
+  static const char *const names[] = {"quic", "h2", "ws"};
+  return names[t];
+}
+
+bool uplink_can(enum uplink_transport t) {
+  return t != UPLINK_QUIC;
+}
+
 static void release(struct uplink *u) {
-  if (u->dial)
-    net_dial_cancel(u->conf.net, u->dial);
+  proxy_dial_cancel(u->dial);
   if (u->tls)
     tls_cancel(u->tls);
+  ws_cancel(u->upgrade);
   link_close(u->link, BEAM_ERR_CLOSED);
+  tls_context_unref(u->outer);
   tls_context_unref(u->ctx);
   free(u);
 }
@@ -59,12 +72,19 @@ static void outcome(struct uplink *u, int err) {
 
 /* --- greeting --- */
 
+/* Not what a network does to a connection, but the relay's own decision. */
+static bool is_word(int err) {
+  return err == BEAM_ERR_DENIED || err == BEAM_ERR_UNSUPPORTED || err == BEAM_ERR_LIMIT ||
+         err == BEAM_ERR_DRAINING || err == BEAM_ERR_STORE;
+}
+
 static void on_greeted(void *user, struct link *k, int err, const struct beam_error *why,
                        const struct greet_peer *peer) {
   (void)k;
   struct uplink *u = user;
   if (err) {
     u->out.why = *why;
+    u->out.said = is_word(err);
     outcome(u, err);
     return;
   }
@@ -119,9 +139,8 @@ static int verify(void *user, const struct tls_peer *peer) {
 
 static const char *const alpn[] = {"beam/1", NULL};
 
-static void on_dialled(void *user, struct stream *s, int err) {
-  struct uplink *u = user;
-  u->dial = NULL;
+/* TLS of beam/1 over whatever it is by now. Takes s. */
+static int start_inner(struct uplink *u, struct stream *s) {
   struct tls_client_config c = {.alpn = alpn,
                                 .alpn_required = true,
                                 .server_name = u->conf.host,
@@ -131,15 +150,77 @@ static void on_dialled(void *user, struct stream *s, int err) {
                                 .min_version = TLS_1_3,
                                 .link = true,
                                 .user = u};
-  if (!err && (err = tls_client_context(&c, &u->ctx)))
+  int err = tls_client_context(&c, &u->ctx);
+  if (err)
     stream_close(s, err);
-  else if (!err)
-    err = tls_connect(s, u->ctx, on_tls, u, &u->tls);
+  return err ? err : tls_connect(s, u->ctx, on_tls, u, &u->tls);
+}
+
+/* --- through WebSocket --- */
+
+static void on_upgraded(void *user, int err, struct stream *s, unsigned status) {
+  struct uplink *u = user;
+  u->upgrade = NULL;
+  if (err == BEAM_ERR_REFUSED)
+    err_set(&u->out.why, err, "is there a relay behind that web server, and does it pass " WS_PATH " on?",
+            "%s is no relay, or does not take WebSocket: it answered %u", u->conf.pin_name, status);
+  if (!err)
+    err = start_inner(u, s);
+  if (err)
+    outcome(u, err);
+}
+
+static int start_upgrade(struct uplink *u, struct stream *s) {
+  char authority[300];
+  bool usual = u->conf.port == (u->conf.plain ? 80 : 443), six = strchr(u->conf.host, ':');
+  str_fmt(authority, sizeof authority, six ? "[%s]:%u" : "%s:%u", u->conf.host, u->conf.port);
+  if (usual)
+    *strrchr(authority, ':') = 0;
+  return ws_connect(s, authority, on_upgraded, u, &u->upgrade);
+}
+
+static void on_outer(void *user, int err, struct stream *s, const struct tls_info *info) {
+  (void)info;
+  struct uplink *u = user;
+  u->tls = NULL;
+  if (!err)
+    err = start_upgrade(u, s);
+  if (err)
+    outcome(u, err);
+}
+
+/* As a browser would: a web server may stand in front, or somebody who opens all TLS. Whom we talk to is seen inside. */
+static int start_outer(struct uplink *u, struct stream *s) {
+  static const char *const http[] = {"http/1.1", NULL};
+  struct tls_client_config c = {
+      .alpn = http, .server_name = u->conf.host, .name_any = true, .trust = TLS_TRUST_ANY};
+  int err = tls_client_context(&c, &u->outer);
+  if (err)
+    stream_close(s, err);
+  return err ? err : tls_connect(s, u->outer, on_outer, u, &u->tls);
+}
+
+/* --- dialling --- */
+
+static void on_dialled(void *user, struct stream *s, int err, const char *why) {
+  struct uplink *u = user;
+  u->dial = NULL;
+  if (err && *why) { /* nothing a proxy says is final: laptops move */
+    err = err == BEAM_ERR_DENIED || err == BEAM_ERR_UNSUPPORTED ? BEAM_ERR_REFUSED : err;
+    err_set(&u->out.why, err, "check --proxy, or HTTPS_PROXY and ALL_PROXY in the environment",
+            "cannot reach the relay %s: %s", u->conf.pin_name, why);
+  }
+  if (!err)
+    err = u->conf.transport == UPLINK_H2 ? start_inner(u, s)
+          : u->conf.plain                ? start_upgrade(u, s)
+                                         : start_outer(u, s);
   if (err)
     outcome(u, err);
 }
 
 int uplink_start(const struct uplink_conf *conf, uplink_cb cb, void *user, struct uplink **out) {
+  if (!uplink_can(conf->transport))
+    return BEAM_ERR_UNSUPPORTED;
   struct uplink *u = calloc(1, sizeof *u);
   if (!u)
     return BEAM_ERR_NOMEM;
@@ -147,7 +228,8 @@ int uplink_start(const struct uplink_conf *conf, uplink_cb cb, void *user, struc
   u->cb = cb;
   u->user = user;
   u->out.why = (struct beam_error)BEAM_ERROR_INIT;
-  int err = net_dial(conf->net, conf->loop, conf->host, conf->port, DIAL_MS, on_dialled, u, &u->dial);
+  int err = proxy_dial(conf->net, conf->loop, conf->proxy, conf->host, conf->port, DIAL_MS, on_dialled, u,
+                       &u->dial);
   if (err) {
     free(u);
     return err;

@@ -58,6 +58,7 @@ static void open_agent(struct world *w) {
   c.local_host = "localhost";
   c.local_port = 3000;
   c.data_dir = tmp;
+  c.proxy = "";
   c.on_state = on_state;
   c.user = &w->seen;
   w->seen.rig = &w->rig;

@@ -80,6 +80,11 @@ enum link_role { LINK_AGENT, LINK_RELAY };
 /* beam/1 over an established TLS stream (takes it, also when it fails): HTTP/2 with reversed roles, the relay being the
  * HTTP/2 client (h2.h). NOMEM. */
 int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[32], struct link **out);
+#ifndef BEAM_NO_QUIC
+struct quic_conn;
+/* beam/1 over a QUIC connection that is ready, or is going to be (takes it, also when it fails). At the relay: what accept() gave. NOMEM. */
+int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out);
+#endif
 /* Two joined links on one loop, for tests and the sim. Either side opens streams. NOMEM. */
 int link_mem_pair(struct loop *l, struct link **relay, struct link **agent);
 /* Two joined links on two loops (threads): worker to worker. Call on a's thread; b is handed over on its own loop by

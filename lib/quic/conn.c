@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/str.h"
 
@@ -147,8 +148,13 @@ void quic_conn_free(struct quic_conn *c) {
     quic_endpoint_free(e);
 }
 
+static void say_bye(struct quic_conn *c, int reason);
+
+/* The loop ends, or nobody wants it any more. */
 static void reap(void *arg) {
-  quic_conn_free(arg);
+  struct quic_conn *c = arg;
+  say_bye(c, c->bye);
+  quic_conn_free(c);
 }
 
 static bool is_owned(const struct quic_conn *c) {
@@ -175,8 +181,8 @@ void quic_conn_die(struct quic_conn *c, int reason, const ngtcp2_ccerr *error) {
   c->dead = 1;
   c->closed = reason;
   c->tell_closed = !c->closing;
-  log_debug("quic", "closed role=%s reason=%s", c->server ? "server" : "client", beam_strerror(reason));
-  abandon_streams(c, reason == BEAM_ERR_CLOSED ? BEAM_ERR_RESET : reason, true);
+  log_debug("quic", "closed role=%s reason=%s", c->server ? "server" : "client", err_find(reason)->what);
+  abandon_streams(c, reason, true);
   if (error)
     quic_send_last_words(c, error);
   linger(c);
@@ -221,11 +227,13 @@ static void say_bye(struct quic_conn *c, int reason) {
   quic_conn_die(c, reason ? reason : BEAM_ERR_CLOSED, &e);
 }
 
-bool quic_conn_finished(struct quic_conn *c) {
-  if (!c->closing || c->orphans)
-    return false;
-  say_bye(c, c->bye);
-  return true;
+/* All is delivered; but the peer must hear that its own last frames came, or it would take the end of the connection for an abort of its streams. */
+void quic_conn_settle(struct quic_conn *c) {
+  if (!c->closing || c->orphans || c->settling)
+    return;
+  c->settling = 1;
+  if (timer_start(&c->deadline, 1 + ngtcp2_conn_get_pto(c->ng) / QUIC_NS_PER_MS))
+    say_bye(c, c->bye);
 }
 
 static void on_deadline(void *arg) {

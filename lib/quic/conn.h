@@ -55,9 +55,10 @@ struct quic_stream {
   unsigned is_fresh : 1;
   unsigned announced : 1; /* a frame of it was sent: the peer knows of it */
   unsigned fin_sent : 1;
-  unsigned orphan : 1;  /* closed in order by its owner: drains, then is freed */
-  unsigned mute : 1;    /* the peer reads no more: what is written goes nowhere */
-  unsigned starved : 1; /* nothing is sent: the pool is low, acknowledgements make room */
+  unsigned uncounted : 1; /* not among the streams somebody watches */
+  unsigned orphan : 1;    /* closed in order by its owner: drains, then is freed */
+  unsigned mute : 1;      /* the peer reads no more: what is written goes nowhere */
+  unsigned starved : 1;   /* nothing is sent: the pool is low, acknowledgements make room */
 };
 
 /* --- connections --- */
@@ -168,6 +169,7 @@ struct quic_conn {
   unsigned told_ready : 1;
   unsigned dead : 1;
   unsigned closing : 1;
+  unsigned settling : 1; /* closing, all is delivered */
   unsigned lingering : 1;
   unsigned was_reset : 1; /* statelessly */
   unsigned is_paced : 1;
@@ -207,7 +209,7 @@ void quic_conn_flush_soon(struct quic_conn *c);
 /* Whoever owns it is told `reason`; the peer hears `error` (NULL: nothing). Not from the engine's callbacks. */
 void quic_conn_die(struct quic_conn *c, int reason, const ngtcp2_ccerr *error);
 void quic_conn_failed(struct quic_conn *c, int liberr); /* what a call of the engine returned */
-bool quic_conn_finished(struct quic_conn *c);           /* closing, and nothing is left to say: gone now */
+void quic_conn_settle(struct quic_conn *c);             /* after a flush: closing, and all is delivered? */
 ngtcp2_path quic_conn_path(struct quic_conn *c);
 
 /* session.c */

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "io/block.h"
@@ -216,7 +217,7 @@ static void begin(struct quic_endpoint *e, const struct udp_packet *p, const str
   quic_endpoint_half_open(c, true);
   int err = quic_session_server(c, hello);
   if (err) {
-    log_limited(BEAM_LOG_WARN, "quic", "connection not accepted what=\"%s\"", beam_strerror(err));
+    log_limited(BEAM_LOG_WARN, "quic", "connection not accepted what=\"%s\"", err_find(err)->what);
     quic_conn_free(c);
     return;
   }

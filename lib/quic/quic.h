@@ -84,6 +84,8 @@ void quic_conn_own(struct quic_conn *c, const struct quic_conn_events *ev, void 
 void quic_conn_codes(struct quic_conn *c, const struct quic_codes *codes); /* static */
 /* Kept up to date until the connection is closed: the streams somebody owns, and loop_now() when the peer was last heard. Either may be NULL. */
 void quic_conn_watch(struct quic_conn *c, unsigned *streams, uint64_t *heard);
+/* s does not count among the watched streams: a control channel. */
+void quic_stream_uncount(struct stream *s);
 /* AGAIN: not ready; LIMIT: the peer's stream limit; NOMEM: also when the window pool is used up; CLOSED. The peer hears of it at once. */
 int quic_conn_open(struct quic_conn *c, bool bidi, struct stream **out);
 /* Let the peer open more streams than peer_bidi, peer_uni. */

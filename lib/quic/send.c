@@ -221,8 +221,8 @@ void quic_send_flush(void *arg) {
     return;
   }
   ngtcp2_conn_update_pkt_tx_time(c->ng, ts);
-  if (!quic_conn_finished(c))
-    arm(c, n > 0);
+  arm(c, n > 0);
+  quic_conn_settle(c);
 }
 
 void quic_send_timer(void *arg) {

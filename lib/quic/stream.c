@@ -11,20 +11,24 @@
 #include "quic/conn.h"
 
 enum {
-  ROOM_AGAIN = 48 * 1024 /* so little unsent: word of room. Less than every ceiling, so there is some */
+  ROOM_AGAIN =
+      LIMIT_SOCK_MIN / 2 /* so little unsent: word of room. Less than every ceiling, so there is some */
 };
 
-/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit. So many stalled visitors hold 64 KiB each, and a
- * fast one fills whole flights. What was sent and is not acknowledged comes on top: it is bounded by the peer's credit, and by stream_may_send. */
+/* What unsent bytes may amount to: a little for a peer that takes nothing, more while it has credit and LIMIT_POOL_SPARE is free, which pays for it. So
+ * many stalled visitors hold LIMIT_SOCK_MIN each, and a fast one fills whole flights. What was sent and is not acknowledged comes on top: it is bounded
+ * by the peer's credit, and by quic_stream_may_send. */
 static size_t ceiling(const struct quic_stream *st) {
+  if (budget_left(&budget_pool) <= LIMIT_POOL_SPARE)
+    return LIMIT_SOCK_MIN;
   uint64_t credit = ngtcp2_conn_get_max_stream_data_left(st->c->ng, st->id);
-  uint64_t most = LIMIT_SOCK_OUT - LIMIT_STREAM_WINDOW_MIN;
-  return LIMIT_STREAM_WINDOW_MIN + (size_t)(credit < most ? credit : most);
+  uint64_t most = LIMIT_SOCK_OUT - LIMIT_SOCK_MIN;
+  return LIMIT_SOCK_MIN + (size_t)(credit < most ? credit : most);
 }
 
 static void charge(struct quic_stream *st) {
   size_t held = st->out.flight + st->out.unsent;
-  held = held > LIMIT_STREAM_WINDOW_MIN ? held - LIMIT_STREAM_WINDOW_MIN : 0;
+  held = held > LIMIT_SOCK_MIN ? held - LIMIT_SOCK_MIN : 0;
   if (held > st->charged)
     budget_charge(&budget_pool, held - st->charged);
   else if (held < st->charged)
@@ -120,6 +124,21 @@ static void finish(struct stream *s) {
 
 /* --- life --- */
 
+static void count(struct quic_stream *st, int by) {
+  if (st->uncounted)
+    return;
+  st->c->streams_owned += (unsigned)by;
+  if (st->c->watch_streams)
+    *st->c->watch_streams += (unsigned)by;
+}
+
+void quic_stream_uncount(struct stream *s) {
+  struct quic_stream *st = (struct quic_stream *)s;
+  if (st->c)
+    count(st, -1);
+  st->uncounted = 1;
+}
+
 static void leave(struct quic_stream *st) {
   struct quic_conn *c = st->c;
   if (!c)
@@ -133,13 +152,10 @@ static void leave(struct quic_stream *st) {
     c->streams = st->next;
   if (st->next)
     st->next->prev = st->prev;
-  if (st->orphan) {
+  if (st->orphan)
     c->orphans--;
-  } else {
-    c->streams_owned--;
-    if (c->watch_streams)
-      --*c->watch_streams;
-  }
+  else
+    count(st, -1);
   if (st->id >= 0 && c->ng)
     ngtcp2_conn_set_stream_user_data(c->ng, st->id, NULL);
   st->c = NULL;
@@ -175,9 +191,7 @@ static void close_stream(struct stream *s, int reason) {
     ngtcp2_conn_shutdown_stream_read(c->ng, 0, st->id, c->codes->of(0));
   st->orphan = 1;
   c->orphans++;
-  c->streams_owned--;
-  if (c->watch_streams)
-    --*c->watch_streams;
+  count(st, -1);
   if (!st->mute)
     quic_stream_want(st);
   quic_conn_flush_soon(c);
@@ -206,9 +220,7 @@ int quic_stream_make(struct quic_conn *c, int64_t id, bool bidi, bool local, str
   if (st->next)
     st->next->prev = st;
   c->streams = st;
-  c->streams_owned++;
-  if (c->watch_streams)
-    ++*c->watch_streams;
+  count(st, 1);
   quic_window_init(st);
   if (local) {
     quic_stream_want(st); /* an empty frame tells the peer of it */
@@ -317,11 +329,19 @@ void quic_stream_abandon(struct quic_stream *st, int reason) {
   }
   bool done = st->s.in_ended && st->s.out_ended && st->fin_sent;
   if (is_live(st) && !st->c->dead) /* the connection lives on for a while: the peer is told of this one now */
-    ngtcp2_conn_shutdown_stream(st->c->ng, 0, st->id, st->c->codes->of(reason));
+    ngtcp2_conn_shutdown_stream(st->c->ng, 0, st->id,
+                                st->c->codes->of(reason == BEAM_ERR_CLOSED ? BEAM_ERR_RESET : reason));
   leave(st);
   st->id = -1;
   quic_window_over(st);
   drop_out(st);
-  if (!done && !(st->mute && st->s.in_ended))
-    stream_tell_closed(&st->s, reason);
+  bool whole = st->s.in_ended && (st->mute || reason == BEAM_ERR_CLOSED);
+  if (done || st->s.dead)
+    return;
+  if (whole) { /* all of it came before the peer ended the connection in order: it wants nothing more of us */
+    st->mute = 1;
+    stream_tell_writable(&st->s);
+  } else {
+    stream_tell_closed(&st->s, reason == BEAM_ERR_CLOSED ? BEAM_ERR_RESET : reason);
+  }
 }

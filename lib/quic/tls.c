@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "quic/conn.h"
@@ -131,7 +132,7 @@ static struct quic_credential *credential_of(struct quic_endpoint *e, struct tls
   k->cert = tls_cert_ref(cert);
   int err = gnutls_certificate_allocate_credentials(&k->cred) ? BEAM_ERR_NOMEM : load(k->cred, cert);
   if (err) {
-    log_limited(BEAM_LOG_ERROR, "quic", "certificate not usable what=\"%s\"", beam_strerror(err));
+    log_limited(BEAM_LOG_ERROR, "quic", "certificate not usable what=\"%s\"", err_find(err)->what);
     credential_unref(k);
     return NULL;
   }

@@ -120,11 +120,12 @@ static void on_draining(void *user) {
 static const struct link_events side_events = {on_ready, on_stream, on_control, on_link_closed, on_draining};
 
 void world_run(struct world *w) {
-  loop_run_for(w->l, 0);
+  loop_run_for(w->l, w->kind->settle_ms);
 }
 
 void world_make(struct world *w, const struct pair_kind *with) {
   memset(w, 0, sizeof *w);
+  w->kind = with;
   assert_int_equal(loop_new_virtual(&w->l), 0);
   assert_int_equal(with->make(w->l, &w->relay.k, &w->agent.k), 0);
   link_own(w->relay.k, &side_events, &w->relay);
@@ -146,6 +147,8 @@ void world_free(struct world *w) {
     tap_free(w->agent.accepted[i], 0);
   }
   world_run(w);
+  if (w->kind->unmake)
+    w->kind->unmake();
   loop_free(w->l);
 }
 
@@ -205,9 +208,11 @@ static void test_not_ready_yet(void **state) {
     assert_int_equal(say_ping(a, 1), BEAM_AGAIN);
   }
   link_close(a, 0); /* closed before anything happened */
-  loop_run_for(l, 0);
+  loop_run_for(l, kind->settle_ms);
   link_close(b, BEAM_ERR_TIMEOUT);
-  loop_run_for(l, 0);
+  loop_run_for(l, kind->settle_ms);
+  if (kind->unmake)
+    kind->unmake();
   loop_free(l);
 }
 

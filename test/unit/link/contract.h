@@ -15,6 +15,8 @@
 struct pair_kind {
   const char *name;
   int (*make)(struct loop *l, struct link **relay, struct link **agent);
+  void (*unmake)(void); /* after both were closed and the loop has settled; may be NULL */
+  uint64_t settle_ms;   /* packets take their time: until nothing is left to do */
 };
 
 int pair_h2(struct loop *l, struct link **relay,
@@ -41,6 +43,7 @@ struct tap {
 
 struct world {
   struct loop *l;
+  const struct pair_kind *kind;
   struct side relay, agent;
 };
 

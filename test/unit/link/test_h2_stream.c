@@ -8,7 +8,7 @@
 #include "io/mem.h"
 #include "link/h2.h"
 
-static const struct pair_kind h2 = {"h2", pair_h2};
+static const struct pair_kind h2 = {.name = "h2", .make = pair_h2};
 static char block[256 * 1024];
 
 static struct h2 *of(struct link *k) {

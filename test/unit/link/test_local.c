@@ -375,7 +375,7 @@ static void test_control_is_bounded(void **state) {
 }
 
 int main(void) {
-  static const struct pair_kind local = {"local", pair_local};
+  static const struct pair_kind local = {.name = "local", .make = pair_local};
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_two_threads),
       cmocka_unit_test(test_loop_freed_before_the_gift),

@@ -1,6 +1,6 @@
 #include "contract.h"
 
 int main(void) {
-  static const struct pair_kind mem = {"mem", link_mem_pair};
+  static const struct pair_kind mem = {.name = "mem", .make = link_mem_pair};
   return link_contract_run(&mem);
 }

@@ -9,7 +9,7 @@
 
 #include "base/limits.h"
 #include "io/budget.h"
-#include "pair.h"
+#include "../quic_pair.h"
 
 static bool server_opens;
 static unsigned loss, delay = 1;

@@ -15,12 +15,15 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What the control thread may read while the loop's thread runs. */
 struct snapshot {
   pthread_mutex_t lock;
   char name[256], url[300], plain_url[300], state[16], why[320], relay[300];
+  char transport[16], reason[400];
+  struct timespec transport_at; /* since when */
   uint64_t requests, reconnects;
 };
 
@@ -51,6 +54,10 @@ static void take_snapshot(struct running *run, const struct beam_tunnel_info *in
   copy(s->relay, sizeof s->relay, info->relay);
   copy(s->why, sizeof s->why, error ? error->what : NULL);
   s->reconnects = info->reconnects;
+  copy(s->transport, sizeof s->transport, info->state == BEAM_TUNNEL_ACTIVE ? info->transport : NULL);
+  copy(s->reason, sizeof s->reason, info->transport_reason);
+  clock_gettime(CLOCK_BOOTTIME, &s->transport_at);
+  s->transport_at.tv_sec -= (time_t)(info->transport_since_ms / 1000);
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -84,6 +91,12 @@ static void on_request(void *user, beam_tunnel *t, const struct beam_request *r)
 
 /* ---- beam status, beam stop --------------------------------------------------------------------------------------- */
 
+static uint64_t seconds_since(const struct timespec *then) {
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return now.tv_sec > then->tv_sec ? (uint64_t)(now.tv_sec - then->tv_sec) : 0;
+}
+
 static void status(void *user, struct json *j) {
   struct running *run = user;
   struct snapshot *s = &run->now;
@@ -98,6 +111,10 @@ static void status(void *user, struct json *j) {
   json_text(j, "target", run->say.target);
   json_text(j, "relay", s->relay[0] ? s->relay : NULL);
   json_flag(j, "embedded", run->relay != NULL);
+  json_text(j, "transport", s->transport[0] ? s->transport : NULL);
+  json_text(j, "transport_reason", s->transport[0] && s->reason[0] ? s->reason : NULL);
+  if (s->transport[0])
+    json_whole(j, "transport_s", seconds_since(&s->transport_at));
   json_text(j, "why", s->why[0] ? s->why : NULL);
   json_whole(j, "requests", s->requests);
   json_whole(j, "reconnects", s->reconnects);
@@ -172,7 +189,11 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
     c.relay = address;
     c.relay_ca = info.ca_file;
     c.token = NULL;
+    c.proxy = "none"; /* it is in this process */
+  } else {
+    c.proxy = o->proxy;
   }
+  c.transport = o->transport;
   c.kind = kind_of(o->command);
   c.remote_port = (uint16_t)o->remote_port;
   c.proxy_protocol = o->proxy_protocol ? o->proxy_protocol[0] - '0' : 0;

@@ -15,15 +15,22 @@ static const char *field(const char *status, const char *key, char room[512], co
 static void show(void *user, const char *path, const char *status) {
   (void)path;
   struct output *out = user;
-  char kind[512], pid[512], name[512], state[512], target[512], requests[512], what[512];
+  char kind[512], pid[512], name[512], state[512], target[512], requests[512], link[512], since[512],
+      what[512];
   if (out->json) {
     out_line(out, "%s", status);
     return;
   }
   bool relay = strcmp(field(status, "kind", kind, ""), "relay") == 0;
-  out_line(out, "%-8s %-7s %-13s %-44s %-28s %s", relay ? "relay" : "tunnel", field(status, "pid", pid, "?"),
-           field(status, "state", state, "?"), field(status, relay ? "domain" : "url", name, "-"),
-           field(status, relay ? "https" : "target", target, "-"), field(status, "requests", requests, "0"));
+  char over[64] = "-";
+  if (field(status, "transport", link, NULL))
+    snprintf(over, sizeof over, "%.15s %.20s s", link, field(status, "transport_s", since, "0"));
+  out_line(
+      out, "%-8s %-7s %-13s %-44s %-28s %-12s %s", relay ? "relay" : "tunnel", field(status, "pid", pid, "?"),
+      field(status, "state", state, "?"), field(status, relay ? "domain" : "url", name, "-"),
+      field(status, relay ? "https" : "target", target, "-"), over, field(status, "requests", requests, "0"));
+  if (field(status, "transport_reason", what, NULL))
+    out_line(out, "         link over %s: %s", link, what);
   if (field(status, "why", what, NULL))
     out_line(out, "         %s", what);
 }
@@ -33,8 +40,8 @@ static void show_first(void *user, const char *path, const char *status) {
   (void)path;
   (void)status;
   if (!out->json)
-    out_line(out, "%-8s %-7s %-13s %-44s %-28s %s", "KIND", "PID", "STATE", "URL OR DOMAIN",
-             "LOCAL SERVICE OR ADDRESS", "REQUESTS");
+    out_line(out, "%-8s %-7s %-13s %-44s %-28s %-12s %s", "KIND", "PID", "STATE", "URL OR DOMAIN",
+             "LOCAL SERVICE OR ADDRESS", "LINK", "REQUESTS");
 }
 
 /* The heading stands only above something. */

@@ -28,7 +28,7 @@ struct options {
 
   /* tunnel */
   unsigned port;
-  const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework;
+  const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *proxy;
   bool takeover, https, local;
   unsigned remote_port;
   const char *proxy_protocol;

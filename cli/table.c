@@ -12,7 +12,7 @@ const struct opt opt_table[] = {
     /* clang-format off */
     {"port", NULL, 'p', OPT_PORT, TUNNELS, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
     {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP | CMD_TLS, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
-    {"relay", NULL, 0, OPT_TEXT, TUNNELS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through; none: an embedded one that only this machine can reach"},
+    {"relay", NULL, 0, OPT_TEXT, TUNNELS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through (wss://HOST: one behind a web server); none: an embedded one that only this machine can reach"},
     {"relay-ca", NULL, 0, OPT_TEXT, TUNNELS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
     {"token", NULL, 0, OPT_TEXT, TUNNELS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
@@ -20,6 +20,8 @@ const struct opt opt_table[] = {
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
     {"remote-port", NULL, 0, OPT_PORT, CMD_TCP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
     {"proxy-protocol", NULL, 0, OPT_CHOICE, CMD_TCP | CMD_TLS, AT(proxy_protocol), "1|2", "1,2", true, "BEAM_PROXY_PROTOCOL", "tell the local service who the visitor is, by a PROXY protocol header"},
+    {"transport", NULL, 0, OPT_CHOICE, TUNNELS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
+    {"proxy", NULL, 0, OPT_TEXT, TUNNELS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
     {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},

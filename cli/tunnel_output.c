@@ -59,6 +59,7 @@ static void banner_json(struct tunnel_output *t, const struct beam_tunnel_info *
   json_text(&j, "relay", info->relay);
   json_text(&j, "relay_id", info->relay_id);
   json_text(&j, "transport", info->transport);
+  json_text(&j, "transport_reason", info->transport_reason);
   json_whole(&j, "pid", (uint64_t)getpid());
   out_json(t->out, &j);
 }
@@ -107,6 +108,10 @@ static void state_json(struct tunnel_output *t, const struct beam_tunnel_info *i
   json_text(&j, "state", state_text(info->state));
   json_text(&j, "name", info->name);
   json_whole(&j, "reconnects", info->reconnects);
+  if (info->state == BEAM_TUNNEL_ACTIVE) {
+    json_text(&j, "transport", info->transport);
+    json_text(&j, "transport_reason", info->transport_reason);
+  }
   if (error) {
     json_text(&j, "code", beam_err_code(error->code));
     json_text(&j, "what", error->what);
@@ -144,13 +149,20 @@ void say_state(struct tunnel_output *t, const struct beam_tunnel_info *info, con
     return;
   }
   bool again = t->was_active && info->name && strcmp(t->shown, info->name) == 0;
+  bool stays = again && t->is_active; /* it was never down */
+  bool moved = stays && info->transport && strcmp(t->transport, info->transport) != 0;
   t->was_active = t->is_active = true;
   t->last[0] = 0;
+  snprintf(t->transport, sizeof t->transport, "%s", info->transport ? info->transport : "");
+  if (stays && !moved)
+    return;
   if (!again) {
     snprintf(t->shown, sizeof t->shown, "%s", info->name ? info->name : "");
     banner(t, info);
   } else if (t->out->json) {
     state_json(t, info, NULL);
+  } else if (moved) {
+    out_line(t->out, "%sThe link is over %s now%s", PAINT(t->out, "2"), info->transport, PAINT(t->out, "0"));
   } else {
     out_line(t->out, "%sBack%s under the same name: %s", PAINT(t->out, "32"), PAINT(t->out, "0"),
              t->kind == BEAM_TUNNEL_HTTP ? info->name : info->url);

@@ -12,6 +12,7 @@ struct tunnel_output {
   char last[320];   /* the last reason told, so that a hundred equal failures are one line */
   char shown[256];  /* the name in the banner */
   char ca[4096];    /* embedded relay's CA */
+  char transport[16];
   bool embedded, was_active, is_active;
   enum beam_tunnel_kind kind;
   unsigned port;

@@ -22,7 +22,7 @@ typedef struct beam_tunnel beam_tunnel;
 
 enum beam_tunnel_state {
   BEAM_TUNNEL_CONNECTING = 0,   /* on the way to the relay for the first time */
-  BEAM_TUNNEL_ACTIVE = 1,       /* the name answers */
+  BEAM_TUNNEL_ACTIVE = 1,       /* the name answers; told again when the transport or its reason changes */
   BEAM_TUNNEL_RECONNECTING = 2, /* the link is lost; trying again by itself, the name is kept */
   BEAM_TUNNEL_CLOSED = 3,       /* over: `error` says why; the last callback */
 };

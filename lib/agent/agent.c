@@ -230,6 +230,8 @@ static void on_probe(void *user, const struct race_result *r) {
   }
   reach_reason(a->reach, a->lanes->transport, r->reason, a->reason);
   probe_in(a, PROBE_MS);
+  if (a->state == BEAM_TUNNEL_ACTIVE)
+    set_state(a, BEAM_TUNNEL_ACTIVE, NULL);
 }
 
 static void probe_now(void *arg) {

@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "identity/trust.h"
 #include "obs/metrics.h"
+#include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/server.h"
 #include "relay/tickets.h"
@@ -147,6 +148,10 @@ static int make_tls(struct relay *r, struct beam_error *err) {
     e = certs_add(r->certs, r->conf.control_host, err);
   if (!e)
     e = tickets_load(r, err);
+#ifndef BEAM_NO_QUIC
+  if (!e)
+    e = quic_key_load(r, err);
+#endif
   if (e)
     return e;
   struct tls_server_config v = {

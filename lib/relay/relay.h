@@ -51,6 +51,7 @@ struct worker {
     bool tls;
     uint16_t port;
   } tls_ctx[LISTEN_MAX], plain_ctx[LISTEN_MAX];
+  struct quic_endpoint *quic[LISTEN_MAX]; /* beside the TLS listener of the same index */
   struct route_table routes;
   struct link *peers[LIMIT_WORKERS]; /* in-process links to the other workers; own slot NULL */
   struct session *sessions;          /* uthash by id */
@@ -74,6 +75,7 @@ struct relay {
   struct certs *certs;
   struct tokens *tokens; /* NULL: none asked for */
   struct cert *link_leaf;
+  uint8_t quic_key[32];
   struct tls_tickets *tickets;
   uint64_t tickets_saved; /* epoch that is on disk */
   struct tls_context *tls_visitors, *tls_agents;

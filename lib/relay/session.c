@@ -398,35 +398,38 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
   relay_event(s->w->relay, "session_up", NULL, s->agent, NULL);
 }
 
-void session_accept(struct worker *w, struct stream *st, const char *addr,
-                    const struct sockaddr_storage *peer) {
+void session_start(struct worker *w, struct link *k, const char *addr, const struct sockaddr_storage *peer) {
   struct relay *r = w->relay;
-  uint8_t exporter[TLS_EXPORT_BYTES];
-  struct session *s = calloc(1, sizeof *s);
-  int err = !s ? BEAM_ERR_NOMEM : admit_enter(w->admit, peer) ? tls_exporter(st, exporter) : BEAM_ERR_LIMIT;
-  if (err) {
-    if (s && err != BEAM_ERR_LIMIT)
+  bool admitted = admit_enter(w->admit, peer);
+  struct session *s = admitted ? calloc(1, sizeof *s) : NULL;
+  if (!s) {
+    if (admitted)
       admit_leave(w->admit, peer);
-    free(s);
-    stream_close(st, err);
+    link_close(k, admitted ? BEAM_ERR_NOMEM : BEAM_ERR_LIMIT);
     return;
   }
   s->peer = *peer;
   s->w = w;
   s->id = atomic_fetch_add(&r->session_ids, 1) + 1;
+  s->link = k;
   str_copy(s->addr, sizeof s->addr, addr);
-  err = link_h2_new(st, LINK_RELAY, exporter, &s->link);
-  if (err) {
-    admit_leave(w->admit, peer);
-    free(s);
-    return;
-  }
   struct greet_relay_conf conf = {.key = ca_relay_key(r->ca), .domain = r->conf.domain, .decide = decide};
   memcpy(conf.relay, ca_fingerprint(r->ca), sizeof conf.relay);
   DL_APPEND(w->greeting, s);
-  err = greet_relay(s->link, &conf, on_greeted, s);
+  int err = greet_relay(k, &conf, on_greeted, s);
   if (err)
     session_end(s, err);
+}
+
+void session_accept(struct worker *w, struct stream *st, const char *addr,
+                    const struct sockaddr_storage *peer) {
+  uint8_t exporter[TLS_EXPORT_BYTES];
+  struct link *k;
+  int err = tls_exporter(st, exporter);
+  if (err)
+    stream_close(st, err);
+  else if (!link_h2_new(st, LINK_RELAY, exporter, &k))
+    session_start(w, k, addr, peer);
 }
 
 static void session_end(struct session *s, int reason) {

@@ -12,6 +12,8 @@
 /* A TLS stream that speaks beam/1: link, greeting, session. Takes s. The peer counts towards its address as long as the session lives. */
 void session_accept(struct worker *w, struct stream *s, const char *addr,
                     const struct sockaddr_storage *peer);
+/* The same for a link of any transport. Takes k. */
+void session_start(struct worker *w, struct link *k, const char *addr, const struct sockaddr_storage *peer);
 /* A data stream to the agent of this session. NOT_FOUND: it is not here (any more); else as link_open(). */
 int session_open(struct worker *w, uint64_t id, struct stream **out);
 /* Another session has the name now. */

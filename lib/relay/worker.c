@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "relay/dispatch.h"
+#include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/raw.h"
 #include "relay/relay.h"
@@ -86,7 +87,11 @@ int worker_listen(struct worker *w, struct beam_error *err) {
     if (e)
       return e;
   }
+#ifndef BEAM_NO_QUIC
+  return quic_listen(w, err);
+#else
   return 0;
+#endif
 }
 
 void worker_close(struct worker *w) {
@@ -104,6 +109,9 @@ void worker_close(struct worker *w) {
   raw_close(w);
   dispatch_close(w);
   session_end_all(w, BEAM_ERR_DRAINING);
+#ifndef BEAM_NO_QUIC
+  quic_unlisten(w);
+#endif
   peers_close(w);
 }
 

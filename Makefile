@@ -4,6 +4,8 @@ SHELL := /bin/bash
 , := ,
 
 BUILD   ?= build
+# One spelling of it, or the dependencies remembered under the other are lost.
+override BUILD := $(patsubst $(CURDIR)/%,%,$(BUILD))
 PREFIX  ?= /usr/local
 DEPS    := $(abspath $(or $(BEAM_DEPS),build/deps))
 VERSION := $(shell sed -n 's/^.define BEAM_VERSION "\(.*\)"/\1/p' include/beam/beam.h 2>/dev/null)

@@ -145,20 +145,31 @@ static int check_private(int fd, const char *path, struct beam_error *e) {
   return 0;
 }
 
+/* Twice the room, never beyond max + 1. Frees buf when there is none. */
+static char *grown(char *buf, size_t *cap, size_t max) {
+  size_t more = *cap < max / 2 ? 2 * *cap : max + 1;
+  char *bigger = realloc(buf, more + 1);
+  if (!bigger)
+    free(buf);
+  *cap = more;
+  return bigger;
+}
+
 static int read_whole(int fd, const char *path, size_t max, char **out, size_t *n, struct beam_error *e) {
   struct stat st;
   if (fstat(fd, &st))
     return fail(e, "look at", path);
   if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode))
     return err_set(e, BEAM_ERR_INVALID, "give a file", "%s is not a file", path);
-  size_t cap =
-      max +
-      1; /* one more than allowed tells too large; the size of /proc's files and of pipes is not known before */
+  /* Room for what the file says it has; the size of /proc's files and of pipes is not known before. One more than allowed tells too large. */
+  size_t cap = st.st_size > 0 && (size_t)st.st_size < max ? (size_t)st.st_size + 1
+               : max < 4096                               ? max + 1
+                                                          : 4096,
+         len = 0;
   char *buf = malloc(cap + 1);
-  if (!buf)
-    return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory to read %s", path);
-  size_t len = 0;
-  while (len < cap) {
+  while (buf && len <= max) {
+    if (len == cap && !(buf = grown(buf, &cap, max)))
+      break;
     ssize_t k = read(fd, buf + len, cap - len);
     if (k < 0 && errno == EINTR)
       continue;
@@ -171,6 +182,8 @@ static int read_whole(int fd, const char *path, size_t max, char **out, size_t *
       break;
     len += (size_t)k;
   }
+  if (!buf)
+    return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory to read %s", path);
   if (len > max) {
     free(buf);
     return err_set(e, BEAM_ERR_TOO_LARGE, NULL, "%s is larger than %zu bytes", path, max);

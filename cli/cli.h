@@ -7,6 +7,7 @@
 #define CLI_CLI_H
 
 #include <beam/beam.h>
+#include <stdbool.h>
 
 /* What the command returns; beam(1) documents them. */
 enum cli_exit {
@@ -23,6 +24,9 @@ enum cli_exit {
 struct cli_stop;
 struct cli_stop *cli_stop_new(void); /* NULL: out of memory */
 void cli_stop_request(struct cli_stop *stop);
+/* What SIGTERM and SIGHUP mean to a relay: end once nothing is under way; read certificates and tokens again. False: the command that runs has no such thing. */
+bool cli_drain_request(struct cli_stop *stop);
+bool cli_reload_request(struct cli_stop *stop);
 void cli_stop_free(struct cli_stop *stop);
 
 struct cli_env {

@@ -8,15 +8,21 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { DRAIN_MS = 30000 }; /* what live streams get after SIGTERM */
+
 struct running {
   struct output *out;
   beam_relay *relay;
   beam_loop *loop;
+  uint32_t drain_ms;
+  bool quiet;
 };
 
-/* From the relay's threads; out has its own lock. */
-static void on_event(void *user, const struct beam_relay_event *ev) {
-  struct output *out = user;
+static void stop_loop(void *loop) {
+  beam_loop_stop(loop);
+}
+
+static void say_event(struct output *out, const struct beam_relay_event *ev) {
   char a[128], b[128], c[256];
   if (out->json) {
     struct json j;
@@ -33,6 +39,33 @@ static void on_event(void *user, const struct beam_relay_event *ev) {
   const char *reason = ev->reason ? printable(c, sizeof c, ev->reason, 200) : "";
   out_line(out, "%s%s%s%s%s%s%s", ev->kind, *name ? " " : "", name, *agent ? " agent=" : "", agent,
            *reason ? " reason=" : "", reason);
+}
+
+/* From the relay's threads; out has its own lock. */
+static void on_event(void *user, const struct beam_relay_event *ev) {
+  struct running *run = user;
+  if (!run->quiet)
+    say_event(run->out, ev);
+  if (!strcmp(ev->kind, "drained"))
+    beam_loop_post(run->loop, stop_loop, run->loop);
+}
+
+static void drain(void *user) {
+  struct running *run = user;
+  if (beam_relay_drain(run->relay, run->drain_ms))
+    beam_loop_stop(run->loop);
+}
+
+static void reload(void *user) {
+  struct running *run = user;
+  struct beam_error e = BEAM_ERROR_INIT;
+  if (beam_relay_reload(run->relay, &e))
+    out_error(run->out, &e);
+  else if (run->out->json)
+    say_event(run->out,
+              &(struct beam_relay_event){.size = sizeof(struct beam_relay_event), .kind = "reloaded"});
+  else
+    out_line(run->out, "Certificates and tokens read again.");
 }
 
 static void put_info(beam_relay *relay, struct json *j) {
@@ -79,10 +112,6 @@ static void status(void *user, struct json *j) {
   json_whole(j, "requests", info.requests);
 }
 
-static void stop_loop(void *loop) {
-  beam_loop_stop(loop);
-}
-
 static void stop(void *user) {
   struct running *run = user;
   beam_loop_post(run->loop, stop_loop, run->loop);
@@ -103,8 +132,9 @@ static int start(const struct options *o, const char *data, struct running *run,
   c.agent_token_file = o->agent_token_file;
   c.open = o->open;
   c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
-  c.on_event = o->quiet ? NULL : on_event;
-  c.user = run->out;
+  run->quiet = o->quiet;
+  c.on_event = on_event;
+  c.user = run;
   return beam_relay_start(&c, &run->relay, e);
 }
 
@@ -120,7 +150,7 @@ static int start_failed(struct output *out, const struct beam_error *e) {
 
 int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) {
   struct beam_error e = BEAM_ERROR_INIT;
-  struct running run = {.out = out};
+  struct running run = {.out = out, .drain_ms = DRAIN_MS};
   struct control *control = NULL;
   char data[PATH_SIZE];
   int code;
@@ -148,9 +178,11 @@ int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) 
              e.what);
   announce(&run);
   out_release(out);
+  stop_also(env->stop, drain, reload, &run);
   stop_bind(env->stop, run.loop);
   code = beam_loop_run(run.loop) == 0 ? CLI_OK : CLI_FAILED;
   stop_bind(env->stop, NULL);
+  stop_also(env->stop, NULL, NULL, NULL);
   if (!out->json)
     out_line(out, "Relay stopped.");
 done:

@@ -31,16 +31,23 @@ struct ending {
   atomic_bool over; /* the command has ended: the next signal is our own */
 };
 
-/* Signals are taken by waiting, not by a handler: nothing of ours ever runs in the middle of something else. */
+/* Signals are taken by waiting, not by a handler: nothing of ours ever runs in the middle of something else.
+ * A relay takes SIGHUP as "read your files again" and the first SIGTERM as "when you have finished"; the next one ends it now, one more at once. */
 static void *wait_for_signals(void *arg) {
   struct ending *ending = arg;
+  bool draining = false, stopping = false;
   int sig;
-  if (sigwait(&ending->signals, &sig) != 0 || atomic_load(&ending->over))
-    return NULL;
-  cli_stop_request(ending->stop);
-  if (sigwait(&ending->signals, &sig) != 0 || atomic_load(&ending->over))
-    return NULL;
-  _exit(CLI_INTERRUPTED);
+  while (sigwait(&ending->signals, &sig) == 0 && !atomic_load(&ending->over)) {
+    if (sig == SIGHUP && cli_reload_request(ending->stop))
+      continue;
+    if (stopping)
+      _exit(CLI_INTERRUPTED);
+    if (sig == SIGTERM && !draining && (draining = cli_drain_request(ending->stop)))
+      continue;
+    stopping = true;
+    cli_stop_request(ending->stop);
+  }
+  return NULL;
 }
 
 int main(int argc, char **argv) {

@@ -8,6 +8,8 @@ struct cli_stop {
   pthread_mutex_t lock;
   beam_loop *loop;
   bool requested;
+  void (*drain)(void *user), (*reload)(void *user);
+  void *user;
 };
 
 struct cli_stop *cli_stop_new(void) {
@@ -47,6 +49,30 @@ void stop_bind(struct cli_stop *stop, beam_loop *loop) {
   if (loop && stop->requested && beam_loop_post(loop, stop_on_loop, loop) != 0)
     beam_loop_stop(loop);
   pthread_mutex_unlock(&stop->lock);
+}
+
+void stop_also(struct cli_stop *stop, void (*drain)(void *user), void (*reload)(void *user), void *user) {
+  if (!stop)
+    return;
+  pthread_mutex_lock(&stop->lock);
+  stop->drain = drain;
+  stop->reload = reload;
+  stop->user = user;
+  pthread_mutex_unlock(&stop->lock);
+}
+
+bool cli_drain_request(struct cli_stop *stop) {
+  pthread_mutex_lock(&stop->lock);
+  bool done = stop->loop && stop->drain && !beam_loop_post(stop->loop, stop->drain, stop->user);
+  pthread_mutex_unlock(&stop->lock);
+  return done;
+}
+
+bool cli_reload_request(struct cli_stop *stop) {
+  pthread_mutex_lock(&stop->lock);
+  bool done = stop->loop && stop->reload && !beam_loop_post(stop->loop, stop->reload, stop->user);
+  pthread_mutex_unlock(&stop->lock);
+  return done;
 }
 
 bool stop_requested(struct cli_stop *stop) {

@@ -35,6 +35,14 @@ size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap) {
   return r ? relay_metrics(inner(r), out, cap) : 0;
 }
 
+int beam_relay_drain(beam_relay *r, uint32_t ms) {
+  return r ? relay_drain(inner(r), ms) : BEAM_ERR_INVALID;
+}
+
+int beam_relay_reload(beam_relay *r, struct beam_error *err) {
+  return r ? relay_reload(inner(r), err) : BEAM_ERR_INVALID;
+}
+
 void beam_relay_stop(beam_relay *r) {
   relay_stop(inner(r));
 }

@@ -23,7 +23,7 @@ enum beam_plain { BEAM_PLAIN_REDIRECT = 0, BEAM_PLAIN_SERVE = 1 };
 
 struct beam_relay_event {
   size_t size;
-  const char *kind;                  /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused" */
+  const char *kind;                  /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused", "draining", "drained" */
   const char *name, *agent, *reason; /* NULL where it does not apply */
 };
 
@@ -71,6 +71,13 @@ BEAM_API int beam_relay_start(const struct beam_relay_config *config, beam_relay
 BEAM_API void beam_relay_info(beam_relay *r, struct beam_relay_info *info);
 /* The relay's counters as text in the Prometheus exposition format. Returns the length needed; writes at most cap bytes, always terminated. */
 BEAM_API size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap);
+/* Go away without losing a request: agents are told to get their next link, visitors are served on and told that their connection ends, live
+ * streams have `ms` milliseconds to end. New agents and tunnels are refused for now (DRAINING; they try again). Returns at once; on_event says
+ * "drained" when nothing is left or time is up: then beam_relay_stop(). A second call changes nothing. NOMEM, CLOSED. */
+BEAM_API int beam_relay_drain(beam_relay *r, uint32_t ms);
+/* Read tls_cert, tls_key and agent_token_file again: new connections get what they say now, none is lost; agents that are connected stay. When one
+ * of them is wrong those of before stay in force (err, may be NULL, says which and why): INVALID, NOT_FOUND, PERMISSION, NOMEM. */
+BEAM_API int beam_relay_reload(beam_relay *r, struct beam_error *err);
 /* Stop and free: no new connections, links and visitors closed, threads joined. Blocks for less than a second. Not from a callback. NULL is accepted. */
 BEAM_API void beam_relay_stop(beam_relay *r);
 

@@ -10,14 +10,16 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/str.h"
 #include "identity/cert.h"
 #include "identity/key.h"
 
 enum {
-  BIND_MS = 10000,   /* the relay asks its store: a busy disk may take seconds */
-  RETIRE_MS = 30000, /* a drained link may finish its streams for this long */
-  BIND_ID = 1,       /* one tunnel a session */
+  DRAIN_MS_MAX = 60000, /* no relay makes us wait for longer than it is likely to be there */
+  BIND_MS = 10000,      /* the relay asks its store: a busy disk may take seconds */
+  RETIRE_MS = 30000,    /* a drained link may finish its streams for this long */
+  BIND_ID = 1,          /* one tunnel a session */
   PROBE_MS =
       600000,      /* a network that lets the better transport through again is noticed within ten minutes */
   BUSY_MS = 60000, /* ... and a minute, while there are requests to disturb */
@@ -30,6 +32,7 @@ struct lane {
   struct link *link;
   struct loop_timer retire;
   bool bound;
+  bool going; /* the relay said DRAIN */
   enum uplink_transport transport;
   char reason[RACE_REASON]; /* why not a better one */
 };
@@ -66,6 +69,14 @@ struct agent {
 };
 
 static void connect_now(void *arg);
+static void on_drain(struct lane *n, const beam_Drain *m);
+
+/* One timer for all that an agent waits for: it waits for one thing at a time. */
+static int arm(struct agent *a, loop_fn fn, uint64_t ms) {
+  timer_stop(&a->timer);
+  timer_init(&a->timer, a->loop, fn, a);
+  return timer_start(&a->timer, ms);
+}
 
 /* --- telling --- */
 
@@ -200,8 +211,7 @@ static void lost(struct agent *a, const struct beam_error *why) {
   log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", reach_relay(a->reach), why->what,
            (unsigned long long)wait);
   set_state(a, a->once_active ? BEAM_TUNNEL_RECONNECTING : BEAM_TUNNEL_CONNECTING, why);
-  timer_init(&a->timer, a->loop, connect_now, a);
-  if (timer_start(&a->timer, wait))
+  if (arm(a, connect_now, wait))
     log_error("agent", "out of memory: not trying again");
 }
 
@@ -252,6 +262,8 @@ static bool fall_back(struct agent *a, int why) {
   drop_lane(n, why);
   timer_stop(&a->timer);
   timer_stop(&old->retire);
+  if (old->going)
+    return !arm(a, connect_now, backoff_next(&a->backoff, loop_now(a->loop)));
   probe_in(a, PROBE_MS);
   return true;
 }
@@ -327,6 +339,9 @@ static void on_control(void *user, const beam_Control *m) {
   case beam_Control_unbind_tag:
     on_unbind(n, &m->kind.unbind);
     break;
+  case beam_Control_drain_tag:
+    on_drain(n, &m->kind.drain);
+    break;
   default:
     break; /* what newer relays say */
   }
@@ -338,6 +353,8 @@ static void on_closed(void *user, int reason) {
   bool current = n == a->lanes;
   if (current && fall_back(a, reason))
     return;
+  if (n->going && current)
+    backoff_reset(&a->backoff); /* it went as it said: the attempts while it still refused were not in vain */
   drop_lane(n, reason);
   if (current && !a->race)
     lost_because(a, reason, "the link to the relay is lost");
@@ -348,6 +365,18 @@ static void on_draining(void *user) {
   struct lane *n = user;
   if (n == n->a->lanes && !n->a->race)
     connect_now(n->a);
+}
+
+/* The same with a time, over which a relay's agents spread: each at a moment of its own. Until then, and until the next link is bound, this one serves. */
+static void on_drain(struct lane *n, const beam_Drain *m) {
+  struct agent *a = n->a;
+  if (n != a->lanes || !n->bound || n->going)
+    return;
+  n->going = true;
+  uint32_t within = m->after_ms < DRAIN_MS_MAX ? m->after_ms : DRAIN_MS_MAX;
+  log_info("agent", "relay=%s goes away: next link within %u ms", reach_relay(a->reach), within);
+  if (!a->race && arm(a, connect_now, within ? random_below(within) : 0))
+    connect_now(a);
 }
 
 static const struct link_events link_events = {
@@ -378,8 +407,7 @@ static int send_bind(struct agent *a, struct lane *n) {
   b->takeover = a->conf.takeover != 0;
   b->local_port = a->conf.local_port;
   str_copy(b->framework, sizeof b->framework, a->conf.framework);
-  timer_init(&a->timer, a->loop, on_bind_late, a);
-  int err = timer_start(&a->timer, BIND_MS);
+  int err = arm(a, on_bind_late, BIND_MS);
   return err ? err : link_send(n->link, &m);
 }
 
@@ -413,8 +441,7 @@ static void on_race(void *user, const struct race_result *r) {
   int err = r->uplink.err;
   a->race = NULL;
   if (err && a->lanes && !is_final(a, err)) { /* the old link drains and still serves: keep it, try again */
-    timer_init(&a->timer, a->loop, connect_now, a);
-    if (!timer_start(&a->timer, backoff_next(&a->backoff, loop_now(a->loop))))
+    if (!arm(a, connect_now, backoff_next(&a->backoff, loop_now(a->loop))))
       return;
   }
   if (err)
@@ -425,6 +452,9 @@ static void on_race(void *user, const struct race_result *r) {
 
 static void connect_now(void *arg) {
   struct agent *a = arg;
+  if (a->race)
+    return;
+  timer_stop(&a->timer);
   race_cancel(a->probe);
   a->probe = NULL;
   int err = reach_start(a->reach, a->resumable ? a->session : NULL, on_race, a, &a->race);

@@ -38,6 +38,7 @@ struct h1_front {
   enum page failing; /* the peer broke the rules: fail the exchange, once off its stack */
   bool dead;         /* freed by the last one to leave */
   bool draining;
+  bool last;       /* no request after this one, or the next */
   bool head_timer; /* the timer runs for a head, not for keep-alive */
   /* of the exchange: */
   bool keep; /* the connection may serve another */
@@ -124,7 +125,7 @@ static void answer_page(struct h1_front *f, enum page page) {
   size_t n = page_render(page, f->json, NULL, text, sizeof text);
   struct page_head h;
   page_head_make(&h, page, f->json, n);
-  f->keep = f->keep && f->read_whole && !f->draining;
+  f->keep = f->keep && f->read_whole && !f->last;
   f->req_closed = f->resp_done = f->answered = true;
   f->track.failed = page;
   http_track_status(&f->track, h.head.status, now(f));
@@ -195,7 +196,7 @@ static void on_head(struct http_end *e, const struct http_head *h, bool more) {
     h1_in_start(&f->in, HTTP_BODY_UPGRADE, 0);
   f->asks = false; /* refused, if it was not granted: the request ends at the next step */
   bool unread = !f->read_whole && (f->req_closed || (f->expects && !f->in.passed));
-  if (f->draining || f->upgraded || kind == HTTP_BODY_CLOSE || unread)
+  if (f->last || f->upgraded || kind == HTTP_BODY_CLOSE || unread)
     f->keep = false;
   http_track_status(&f->track, h->status, now(f));
   h1_out_start(&f->out, (enum http_body)kind, length);
@@ -336,7 +337,7 @@ static void begin(struct h1_front *f, struct h1_message *m) {
   f->old = h->minor == 0;
   f->expects = m->expect_100 && m->body != HTTP_BODY_NONE;
   f->asks = m->upgrade;
-  f->keep = m->keep_alive && !f->draining;
+  f->keep = m->keep_alive && !f->last;
   f->read_whole = m->body == HTTP_BODY_NONE;
   f->req_closed = !more;
   h1_in_start(&f->in, m->body, m->length);
@@ -518,8 +519,16 @@ int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_f
   return 0;
 }
 
+void h1_front_last(struct h1_front *f) {
+  f->last = true;
+}
+
+bool h1_front_busy(const struct h1_front *f) {
+  return f->phase == BUSY;
+}
+
 void h1_front_drain(struct h1_front *f) {
-  f->draining = true;
+  f->draining = f->last = true;
   soon(f);
 }
 

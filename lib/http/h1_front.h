@@ -20,6 +20,9 @@ struct h1_front_conf {
 int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_front **out);
 /* Finish: idle closes now, busy after the response in flight (Connection: close). */
 void h1_front_drain(struct h1_front *f);
+/* The request under way, or the next one, is the last: its answer says Connection: close. An idle connection stays until it comes. */
+void h1_front_last(struct h1_front *f);
+bool h1_front_busy(const struct h1_front *f); /* a request was read and is not answered to its end */
 /* At once; closed() does not come. handler->finished() may, during the call. */
 void h1_front_abort(struct h1_front *f, int reason);
 

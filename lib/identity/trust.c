@@ -3,6 +3,8 @@
 #include "base/limits.h"
 
 static const struct trust yes = {0, "allowed", ""};
+static const struct trust going = {BEAM_ERR_DRAINING, "the relay is about to end or restart",
+                                   "beam tries again by itself"};
 
 static struct trust no(int err, const char *reason, const char *hint) {
   return (struct trust){err, reason, hint};
@@ -31,12 +33,16 @@ static struct trust allows_hello(const struct trust_facts *f) {
   if (!f->tokens_set && f->relay_public && !f->open)
     return no(BEAM_ERR_DENIED, "this relay lets nobody in",
               "its owner has to start it with --agent-token-file or --open");
+  if (f->draining)
+    return going;
   if (f->sessions >= LIMIT_SESSIONS)
     return no(BEAM_ERR_LIMIT, "the relay is full", "try again later, or use another relay");
   return yes;
 }
 
 static struct trust allows_bind(const struct trust_facts *f) {
+  if (f->draining)
+    return going;
   if (f->port_wanted && !f->ports_offered)
     return no(BEAM_ERR_UNSUPPORTED, "this relay gives no public ports", "use an HTTP tunnel");
   if (f->name_given && !f->label_ok)

@@ -17,6 +17,7 @@ struct trust_facts {
   bool relay_public; /* listens beyond loopback */
   bool open;         /* --open */
   bool tokens_set;   /* --agent-token-file */
+  bool draining;     /* it goes away: nothing new */
   /* HELLO */
   bool proof_ok; /* channel-bound signature of the device key */
   bool version_ok;

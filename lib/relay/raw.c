@@ -118,6 +118,13 @@ void raw_forward(struct worker *w, struct stream *s, const char *name, const cha
     join(v);
 }
 
+unsigned raw_count(struct worker *w) {
+  struct raw *v;
+  unsigned n;
+  DL_COUNT(w->raws, v, n);
+  return n;
+}
+
 void raw_wake(struct worker *w, const char *name) {
   struct raw *v, *next;
   DL_FOREACH_SAFE(w->raws, v, next) {
@@ -127,8 +134,7 @@ void raw_wake(struct worker *w, const char *name) {
 }
 
 void raw_close(struct worker *w) {
-  while (w->lingering)
-    raw_port_close(w->lingering);
+  raw_ports_close(w);
   while (w->raws)
     raw_end(w->raws, BEAM_ERR_CLOSED);
 }
@@ -137,9 +143,9 @@ void raw_close(struct worker *w) {
 
 struct raw_port {
   struct worker *w;
-  struct raw_port *prev, *next; /* while it lingers */
-  struct loop_timer timer;
-  bool lingers;
+  struct raw_port *prev, *next;
+  struct raw_port **owner; /* set to NULL when the port is closed before its owner lets go */
+  struct loop_timer timer; /* while it lingers */
   struct listener *listener[LISTEN_MAX];
   char name[ROUTE_NAME];
 };
@@ -151,6 +157,10 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
   raw_forward(p->w, s, p->name, "", peer, local);
 }
 
+static void on_lingered(void *arg) {
+  raw_port_close(arg);
+}
+
 /* On every address the relay has TLS listeners on. Shared within the process: an agent's next session, often on another worker, has the port
  * before the last one lets go. */
 int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out) {
@@ -159,6 +169,8 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   if (!p)
     return BEAM_ERR_NOMEM;
   p->w = w;
+  timer_init(&p->timer, w->loop, on_lingered, p);
+  DL_APPEND(w->raw_ports, p);
   str_copy(p->name, sizeof p->name, name);
   for (unsigned i = 0; i < r->tls_n; i++) {
     int err = net_listen(r->net, w->loop, r->tls_spec[i].host, port, true, on_accept, p, &p->listener[i]);
@@ -167,32 +179,32 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
       return err;
     }
   }
+  p->owner = out;
   *out = p;
   return 0;
 }
 
-static void on_lingered(void *arg) {
-  raw_port_close(arg);
+void raw_ports_close(struct worker *w) {
+  while (w->raw_ports)
+    raw_port_close(w->raw_ports);
 }
 
 void raw_port_linger(struct raw_port *p) {
   if (!p)
     return;
-  timer_init(&p->timer, p->w->loop, on_lingered, p);
-  if (p->w->closing || timer_start(&p->timer, RAW_LINGER_MS)) {
+  p->owner = NULL;
+  if (p->w->closing || timer_start(&p->timer, RAW_LINGER_MS))
     raw_port_close(p);
-    return;
-  }
-  p->lingers = true;
-  DL_APPEND(p->w->lingering, p);
 }
 
 void raw_port_close(struct raw_port *p) {
-  if (p && p->lingers) {
-    DL_DELETE(p->w->lingering, p);
-    timer_stop(&p->timer);
-  }
-  for (unsigned i = 0; p && i < LISTEN_MAX; i++)
+  if (!p)
+    return;
+  DL_DELETE(p->w->raw_ports, p);
+  timer_stop(&p->timer);
+  if (p->owner)
+    *p->owner = NULL;
+  for (unsigned i = 0; i < LISTEN_MAX; i++)
     if (p->listener[i])
       net_listener_close(p->w->relay->net, p->listener[i]);
   free(p);

@@ -13,10 +13,12 @@ void raw_forward(struct worker *w, struct stream *s, const char *name, const cha
 /* The route of this name changed. */
 void raw_wake(struct worker *w, const char *name);
 void raw_close(struct worker *w);
+unsigned raw_count(struct worker *w); /* visitors now */
 
-/* A public port on this worker: its visitors go to `name`. */
+/* A public port on this worker: its visitors go to `name`. *out becomes NULL when raw_ports_close() closes it. */
 struct raw_port;
 int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out);
+void raw_ports_close(struct worker *w);
 void raw_port_close(struct raw_port *p); /* NULL is accepted */
 /* The session is gone and may come back, here or on another worker: visitors still get in for RAW_LINGER_MS and wait for it. NULL is accepted. */
 void raw_port_linger(struct raw_port *p);

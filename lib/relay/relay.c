@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "identity/trust.h"
 #include "obs/metrics.h"
+#include "relay/drain.h"
 #include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/server.h"
@@ -305,6 +306,20 @@ void relay_stop(struct relay *r) {
   ca_free(r->ca);
   free_strings(r);
   free(r);
+}
+
+int relay_drain(struct relay *r, uint32_t ms) {
+  return drain_start(r, ms, false);
+}
+
+/* Both change what new connections get; certs and tokens lock inside. */
+int relay_reload(struct relay *r, struct beam_error *err) {
+  int e = certs_reload(r->certs, err);
+  if (!e && r->tokens)
+    e = tokens_reload(r->tokens, err);
+  if (!e)
+    log_info("relay", "certificates and tokens read again");
+  return e;
 }
 
 /* --- what others ask --- */

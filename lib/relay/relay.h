@@ -58,12 +58,18 @@ struct worker {
   struct session *greeting;          /* list of those not up yet */
   struct visitor *visitors;          /* list */
   struct raw *raws;                  /* list of TCP and TLS visitors */
-  struct raw_port *lingering;        /* list of public ports whose session is gone */
+  struct raw_port *raw_ports;        /* list of public ports */
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
   struct admit *admit;
   struct audit_gate audit;
   struct loop_timer sweep;
+  struct { /* drain.c */
+    struct loop_timer tick, grace;
+    int did;                     /* the state whose part is done */
+    _Atomic int counted;         /* the state that the counts are of */
+    _Atomic unsigned busy, idle; /* visitors */
+  } drain;
 };
 
 struct relay {
@@ -91,12 +97,21 @@ struct relay {
   _Atomic uint64_t session_ids;
   _Atomic int64_t sessions_now, tunnels_now, visitors_now;
   _Atomic uint64_t requests, refused;
+  struct { /* drain.c; all but the state belong to worker 0 until the others are told */
+    _Atomic int state;
+    bool successor;
+    uint32_t after_ms; /* what agents are told */
+    uint64_t until;
+    unsigned busy;
+    struct loop_timer timer;
+  } drain;
   _Atomic uint64_t given, hops; /* visitors handed to another worker; requests that crossed to one */
 };
 
 /* worker.c */
 int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *loop);
 int worker_listen(struct worker *w, struct beam_error *err);
+void worker_unlisten(struct worker *w);
 void worker_close(struct worker *w); /* on its loop: closes all it has; the loop may then stop */
 void worker_fini(struct worker *w);  /* after the loop stopped */
 

@@ -12,6 +12,7 @@
 #include "identity/trust.h"
 #include "link/greet.h"
 #include "relay/audit.h"
+#include "relay/drain.h"
 #include "relay/raw.h"
 #include "wire/host.h"
 
@@ -250,6 +251,7 @@ static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
                           .takeover = b->takeover,
                           .port_wanted = t->kind == ROUTE_TCP,
                           .ports_offered = r->port_hi != 0,
+                          .draining = drain_begun(r),
                           .tunnels = s->tunnels_n - 1};
   struct trust verdict = trust_allows(&f);
   int err = 0;
@@ -361,6 +363,7 @@ static int decide(void *user, struct link *k, const struct greet_peer *peer, uin
                           .tokens_set = r->tokens != NULL,
                           .proof_ok = true,
                           .version_ok = true,
+                          .draining = drain_begun(r),
                           .token_given = peer->token[0] != 0,
                           .token_ok = r->tokens && tokens_match(r->tokens, peer->token),
                           .sessions = (unsigned)atomic_load(&r->sessions_now)};
@@ -462,6 +465,16 @@ bool session_view(struct worker *w, uint64_t id, struct session_view *out) {
     *out = (struct session_view){
         s->device, s->agent, s->addr, s->link->ops->transport, s->link->streams, greet_rtt_ms(s->link)};
   return s != NULL;
+}
+
+void session_drain_all(struct worker *w, uint32_t after_ms) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_drain_tag;
+  m.kind.drain.after_ms = after_ms;
+  struct session *s, *next;
+  HASH_ITER(hh, w->sessions, s, next) {
+    say(s, &m);
+  }
 }
 
 void session_end_all(struct worker *w, int reason) {

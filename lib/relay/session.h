@@ -18,6 +18,8 @@ void session_start(struct worker *w, struct link *k, const char *addr, const str
 int session_open(struct worker *w, uint64_t id, struct stream **out);
 /* Another session has the name now. */
 void session_superseded(struct worker *w, uint64_t id, const char *name);
+/* Tell every agent of this worker to get its next link, within after_ms. */
+void session_drain_all(struct worker *w, uint32_t after_ms);
 void session_end_all(struct worker *w, int reason);
 /* What /_beam says of the session that has a name. False: not here. */
 struct session_view {

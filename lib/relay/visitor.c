@@ -9,8 +9,10 @@
 #include "base/str.h"
 #include "http/h1_front.h"
 #include "relay/dispatch.h"
+#include "relay/drain.h"
 #include "relay/raw.h"
 #include "relay/session.h"
+#include "relay/wslink.h"
 #include "wire/hello.h"
 #include "wire/host.h"
 
@@ -24,7 +26,8 @@ struct visitor {
   struct loop_timer timer;
   struct http_handler handler;
   bool tls_port, secure, given;
-  bool inner; /* it came through a WebSocket: an agent, or nobody */
+  bool carries; /* an agent's link */
+  bool inner;   /* it came through a WebSocket: an agent, or nobody */
   uint16_t local_port;
   struct sockaddr_storage peer;
   char addr[64], addr_port[80], local[80];
@@ -61,6 +64,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
   struct visitor *v = user;
   struct visit visit = {v->w,         v->secure, v->addr,    v->addr_port, v->local,
                         v->hello.sni, v->cert,   v->covered, &v->peer,     v->local_port};
+  v->carries = wslink_asked(h);
   dispatch_request(&visit, front, h, more);
 }
 
@@ -83,6 +87,8 @@ static void start_front(struct visitor *v, struct stream *s) {
   int err = h1_front_new(s, &conf, &v->front);
   if (err)
     visitor_end(v, err);
+  else if (drain_begun(v->w->relay))
+    h1_front_last(v->front);
 }
 
 /* --- TLS --- */
@@ -266,4 +272,31 @@ void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_stor
 void visitor_end_all(struct worker *w) {
   while (w->visitors)
     visitor_end(w->visitors, BEAM_ERR_CLOSED);
+}
+
+/* --- draining --- */
+
+void visitors_count(struct worker *w, unsigned *busy, unsigned *idle) {
+  struct visitor *v;
+  DL_FOREACH(w->visitors, v) {
+    bool is_idle = v->front && !h1_front_busy(v->front);
+    *idle += is_idle;
+    *busy += !is_idle && !v->carries;
+  }
+}
+
+void visitors_last(struct worker *w) {
+  struct visitor *v;
+  DL_FOREACH(w->visitors, v) {
+    if (v->front && !v->carries)
+      h1_front_last(v->front);
+  }
+}
+
+void visitors_drain(struct worker *w) {
+  struct visitor *v;
+  DL_FOREACH(w->visitors, v) {
+    if (v->front && !v->carries)
+      h1_front_drain(v->front);
+  }
 }

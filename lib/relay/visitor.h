@@ -19,4 +19,10 @@ void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_stor
                   uint16_t local_port);
 void visitor_end_all(struct worker *w);
 
+/* The relay goes away: what the connections of this worker do, and that their next request is their last; then idle ones are closed.
+ * An agent's link through WebSocket counts as neither busy nor idle: it ends with its session. */
+void visitors_count(struct worker *w, unsigned *busy, unsigned *idle); /* adds */
+void visitors_last(struct worker *w);
+void visitors_drain(struct worker *w);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "relay/dispatch.h"
+#include "relay/drain.h"
 #include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/raw.h"
@@ -94,9 +95,8 @@ int worker_listen(struct worker *w, struct beam_error *err) {
 #endif
 }
 
-void worker_close(struct worker *w) {
+void worker_unlisten(struct worker *w) {
   struct relay *r = w->relay;
-  w->closing = true;
   for (unsigned i = 0; i < LISTEN_MAX; i++) {
     if (w->tls_listeners[i])
       net_listener_close(r->net, w->tls_listeners[i]);
@@ -104,6 +104,12 @@ void worker_close(struct worker *w) {
       net_listener_close(r->net, w->plain_listeners[i]);
     w->tls_listeners[i] = w->plain_listeners[i] = NULL;
   }
+}
+
+void worker_close(struct worker *w) {
+  w->closing = true;
+  worker_unlisten(w);
+  drain_worker_close(w);
   timer_stop(&w->sweep);
   visitor_end_all(w);
   raw_close(w);

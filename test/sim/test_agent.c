@@ -159,6 +159,60 @@ static void test_black_hole_to_relay(void **state) {
   test_black_hole_is_noticed(MEMNET_TO, 20000);
 }
 
+/* The relay says on its k-th link that it goes away. */
+static void rig_drain(struct rig *r, unsigned k, uint32_t after_ms) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_drain_tag;
+  m.kind.drain.after_ms = after_ms;
+  assert_int_equal(link_send(r->links[k].link, &m), 0);
+}
+
+/* The relay drains: the next link is bound while the old one still serves, and nobody is told of anything. */
+static void test_drain_with_a_time(void **state) {
+  (void)state;
+  for (uint32_t after = 0; after <= 3000; after += 3000) {
+    struct world w;
+    start(&w, 1);
+    until(&w, BEAM_TUNNEL_ACTIVE, 1000);
+    rig_drain(&w.rig, 0, after);
+    for (unsigned ms = 0; rig_up(&w.rig) < 2 || !w.rig.links[1].bound_at; ms++) {
+      assert_true(ms <= after + 20);
+      loop_run_for(w.rig.l, 1);
+    }
+    assert_string_equal(w.rig.links[1].wanted, "shop.sim.test");
+    loop_run_for(w.rig.l, 25000);
+    assert_int_equal(rig_up(&w.rig), 2);
+    loop_run_for(w.rig.l, 10000);
+    assert_null(w.rig.links[0].link); /* thirty seconds for what it had under way */
+    assert_int_equal(w.seen.n, 1);
+    stop(&w);
+  }
+}
+
+/* It refuses everybody until it is back: the old link serves on, and when that ends too the first attempt is soon. */
+static void test_drain_at_the_only_relay(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 1);
+  until(&w, BEAM_TUNNEL_ACTIVE, 1000);
+  w.rig.refuse_hello = BEAM_ERR_DRAINING;
+  rig_drain(&w.rig, 0, 0);
+  loop_run_for(w.rig.l, 20000);
+  assert_int_equal(now_state(&w.seen), BEAM_TUNNEL_ACTIVE);
+  assert_int_equal(rig_up(&w.rig), 1);
+  assert_true(w.rig.links_n > 5);
+  w.rig.refuse_hello = 0;
+  rig_closed(&w.rig.links[0], BEAM_ERR_CLOSED);
+  uint64_t ms = 0;
+  for (; !rig_up(&w.rig) || !w.rig.links[w.rig.links_n - 1].bound_at; ms++) {
+    assert_true(ms < 300);
+    loop_run_for(w.rig.l, 1);
+  }
+  until(&w, BEAM_TUNNEL_ACTIVE, 10);
+  print_message("back %llu ms after the drained relay was\n", (unsigned long long)ms);
+  stop(&w);
+}
+
 static void test_final_errors_close(void **state) {
   (void)state;
   static const struct {
@@ -284,6 +338,8 @@ int main(void) {
       cmocka_unit_test(test_black_hole_both),
       cmocka_unit_test(test_black_hole_from_relay),
       cmocka_unit_test(test_black_hole_to_relay),
+      cmocka_unit_test(test_drain_with_a_time),
+      cmocka_unit_test(test_drain_at_the_only_relay),
       cmocka_unit_test(test_final_errors_close),
       cmocka_unit_test(test_a_full_store_is_tried_again),
       cmocka_unit_test(test_a_mute_relay),

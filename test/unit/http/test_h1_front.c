@@ -506,6 +506,29 @@ static void drained(void **state) {
   rig_free(r);
 }
 
+/* The last request is the one under way, else the next; an idle connection waits for it. */
+static void last_request(void **state) {
+  (void)state;
+  for (int busy = 0; busy < 2; busy++) {
+    struct rig *r = rig_new(DIRECT);
+    if (busy)
+      peer_say(&r->visitor, GET);
+    rig_run(r);
+    assert_int_equal(h1_front_busy(r->front), busy);
+    h1_front_last(r->front);
+    rig_run(r);
+    assert_non_null(r->front);
+    if (!busy)
+      peer_say(&r->visitor, GET);
+    rig_run(r);
+    peer_say(&r->service[0], OK1);
+    rig_run(r);
+    assert_string_equal(peer_text(&r->visitor), OK "Content-Length: 1\r\nConnection: close\r\n\r\na");
+    assert_null(r->front);
+    rig_free(r);
+  }
+}
+
 static void handler_fails(void **state) {
   (void)state;
   struct rig *r = rig_new(DIRECT);
@@ -573,6 +596,7 @@ int main(void) {
       cmocka_unit_test(large_bodies),
       cmocka_unit_test(visitor_does_not_read),
       cmocka_unit_test(drained),
+      cmocka_unit_test(last_request),
       cmocka_unit_test(handler_fails),
       cmocka_unit_test(page_for_an_upload),
       cmocka_unit_test(record),

@@ -27,6 +27,8 @@ static const struct {
     {{HELLO, .tokens_set = true, .token_given = true}, BEAM_ERR_DENIED, "not one of"},
     {{HELLO, .relay_public = true, .tokens_set = true, .token_given = true, .token_ok = true}, 0, ""},
     {{HELLO, .token_given = true}, 0, ""}, /* one that nobody asked for does no harm */
+    {{HELLO, .draining = true}, BEAM_ERR_DRAINING, "about to end"},
+    {{.action = TRUST_BIND, .draining = true}, BEAM_ERR_DRAINING, "about to end"},
     {{.action = TRUST_HELLO, .version_ok = true}, BEAM_ERR_UNTRUSTED, "device key"},
     {{.action = TRUST_HELLO, .version_ok = true, .tokens_set = true, .token_given = true, .token_ok = true},
      BEAM_ERR_UNTRUSTED,

@@ -162,7 +162,7 @@ helpers = $(filter-out $(dir $(1))test_%.c,$(wildcard $(dir $(1))*.c))
 .SECONDEXPANSION:
 $(UNIT) $(SIM): $(BUILD)/test/%: test/%.c $$(call helpers,test/%.c) $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(filter-out $<,$(filter %.c,$^)) $< $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
+	$(CC) $(filter-out -fvisibility=hidden,$(LIB_C)) -I$(<D) -o $@ $(call helpers,$<) $< $(BUILD)/libbeam.a $(LINK) -lcmocka $(LIBS)
 
 # make build/test/bench/link_bench: one part of the library by itself, for whoever makes it faster.
 $(BUILD)/test/bench/%: test/bench/%.c $(BUILD)/libbeam.a

@@ -110,6 +110,13 @@
 #define LIMIT_SESSIONS 20000u         /* agents a relay */
 #define LIMIT_TUNNELS_PER_SESSION 32u /* a beam.yml with more is a mistake */
 #define LIMIT_NAMES_PER_PRINCIPAL 64u /* names one device may hold */
+#define LIMIT_NAMES_TOTAL                                                                                    \
+  1000000u /* names a store holds, about 200 MB of disk: devices cost nothing to make */
+#define LIMIT_NAME_DRAWN_DAYS 90u /* a drawn name nobody used so long: it is in nobody's bookmarks any more */
+#define LIMIT_NAME_WANTED_DAYS 365u /* the same for a wanted one: what is done once a year still finds it */
+#define LIMIT_AUDIT_DAYS 400u       /* the audit chain reaches back a year and a month: yearly reviews fit */
+#define LIMIT_AUDIT_ROWS                                                                                     \
+  1000000u /* ... unless strangers filled it: about 300 MB, six days of the full rate on one worker */
 #define LIMIT_AUDIT_RATE                                                                                     \
   2u /* audit rows a second and worker, on average: strangers cause them, and they stay */
 #define LIMIT_AUDIT_BURST 200u       /* a relay that restarts sees all its agents at once */

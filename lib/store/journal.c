@@ -71,6 +71,8 @@ static void put_row(struct cursor *c, enum change what, const void *row) {
   const struct store_name *n = row;
   const struct store_tunnel *t = row;
   const struct audit_row *a = row;
+  const struct anchor *anchor = row;
+  const struct clock_seen *clock = row;
   switch (what) {
   case CHANGE_NAME:
     put_text(c, n->name);
@@ -103,6 +105,14 @@ static void put_row(struct cursor *c, enum change what, const void *row) {
     put_text(c, a->subject);
     put_text(c, a->detail);
     put_bytes(c, a->hash, HASH_BYTES);
+    break;
+  case CHANGE_ANCHOR:
+    put_number(c, anchor->seq);
+    put_bytes(c, anchor->hash, HASH_BYTES);
+    break;
+  case CHANGE_CLOCK:
+    put_number(c, (uint64_t)clock->since);
+    put_number(c, (uint64_t)clock->last);
     break;
   }
 }
@@ -153,6 +163,14 @@ static void get_row(struct cursor *c, enum change what, union journal_row *row) 
     return;
   case CHANGE_AUDIT:
     get_audit(c, &row->audit);
+    return;
+  case CHANGE_ANCHOR:
+    row->anchor.seq = get_number(c);
+    memcpy(row->anchor.hash, take(c, HASH_BYTES), HASH_BYTES);
+    return;
+  case CHANGE_CLOCK:
+    row->clock.since = (int64_t)get_number(c);
+    row->clock.last = (int64_t)get_number(c);
     return;
   }
   c->bad = true;

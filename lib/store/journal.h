@@ -16,6 +16,8 @@ union journal_row {
   struct store_name name;
   struct store_tunnel tunnel;
   struct audit_row audit;
+  struct anchor anchor;
+  struct clock_seen clock;
 };
 
 /* Returns the bytes written. */

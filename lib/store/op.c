@@ -4,10 +4,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/str.h"
+
+static int64_t now(void) {
+  return (int64_t)time(NULL);
+}
+int64_t (*store_now)(void) = now;
+size_t store_names_total = LIMIT_NAMES_TOTAL;
 
 bool op_writes(const struct store_op *op) {
   return op->kind != OP_NAMES && op->kind != OP_TUNNELS && op->kind != OP_AUDIT_VERIFY;
@@ -58,6 +65,16 @@ int op_taken(struct store_op *op, const char *name, const char *holder) {
 int op_too_many(struct store_op *op) {
   return op_fail(op, BEAM_ERR_LIMIT, "give one up that you do not need any more",
                  "you have %u names, as many as are allowed", LIMIT_NAMES_PER_PRINCIPAL);
+}
+
+int op_no_fresh(struct store_op *op) {
+  return op_fail(op, BEAM_ERR_LIMIT, "use a name you have already, or try again in an hour",
+                 "too many new names were given to your address within an hour");
+}
+
+int op_full(struct store_op *op) {
+  return op_fail(op, BEAM_ERR_LIMIT, "use a name you have already, or another relay",
+                 "this relay has as many names as it may");
 }
 
 int op_bad_status(struct store_op *op, enum store_status from) {
@@ -125,6 +142,21 @@ const char *store_status_text(enum store_status st) {
     return "closed";
   }
   return "unknown";
+}
+
+void clock_note(struct clock_seen *c, int64_t at) {
+  enum { BACK = 3600, GAP = 2 * 86400 };
+  if (!c->last || at < c->last - BACK || at > c->last + GAP)
+    c->since = at;
+  c->last = at;
+}
+
+bool clock_steady(const struct clock_seen *c) {
+  return c->last - c->since >= 86400;
+}
+
+int64_t days_before(const struct store_op *op, unsigned days) {
+  return op->now - (int64_t)days * 86400;
 }
 
 bool status_may_follow(enum store_status from, enum store_status to) {

@@ -16,6 +16,7 @@ enum op_kind {
   OP_TUNNEL_STATUS,
   OP_TUNNELS,
   OP_TUNNELS_RESET,
+  OP_FORGET,
   OP_AUDIT,
   OP_AUDIT_VERIFY,
 };
@@ -30,6 +31,11 @@ struct audit_row {
   char subject[STORE_NAME];
   char detail[AUDIT_DETAIL];
   uint8_t hash[HASH_BYTES];
+};
+
+/* How the clock went while it was asked: evenly since then, and when it was last looked at. Kept in the store. */
+struct clock_seen {
+  int64_t since, last;
 };
 
 struct store_op {
@@ -52,7 +58,7 @@ struct store_op {
       char principal[STORE_PRINCIPAL], base[STORE_NAME];
       char (*names)[STORE_NAME]; /* wanted (then n is 1), or candidates */
       size_t n;
-      bool wanted;
+      bool wanted, no_fresh;
       uint16_t port;
     } claim;
     struct {
@@ -81,6 +87,12 @@ struct store_op {
   size_t rows, room;
 };
 
+/* Tests pretend others. */
+extern int64_t (*store_now)(void); /* seconds since 1970 */
+extern size_t store_names_total;   /* LIMIT_NAMES_TOTAL */
+
+enum { FORGET_NAMES = 1000, FORGET_AUDITS = 10000 }; /* a batch: others wait for the store's thread */
+
 bool op_writes(const struct store_op *op);
 void op_forget(struct store_op *op); /* the outcome, so that it can be run again */
 void op_free(struct store_op *op);
@@ -91,6 +103,8 @@ int op_fail(struct store_op *op, int err, const char *hint, const char *fmt, ...
 void op_gives_name(struct store_op *op, const char *name, bool fresh);
 int op_taken(struct store_op *op, const char *name, const char *holder); /* returns TAKEN */
 int op_too_many(struct store_op *op);                                    /* LIMIT: names of one principal */
+int op_no_fresh(struct store_op *op);                                    /* LIMIT: only what it has already */
+int op_full(struct store_op *op);                                        /* LIMIT: names of all */
 int op_bad_status(struct store_op *op, enum store_status from);          /* INVALID */
 int op_no_tunnel(struct store_op *op);                                   /* NOT_FOUND */
 int op_no_name(struct store_op *op);                                     /* NOT_FOUND */
@@ -99,6 +113,11 @@ int op_bad_audit(struct store_op *op, uint64_t seq);                     /* STOR
 struct store_tunnel *op_add_tunnel(struct store_op *op);                 /* NULL: out of memory, or enough */
 struct store_name *op_add_name(struct store_op *op);
 bool status_may_follow(enum store_status from, enum store_status to);
+
+/* Evenly: no step back over an hour, no gap over two days. Steady: so for a day at least, it may be believed. */
+void clock_note(struct clock_seen *c, int64_t now);
+bool clock_steady(const struct clock_seen *c);
+int64_t days_before(const struct store_op *op, unsigned days);
 
 /* hash = SHA-256(hash before || seq || at || the texts, each with its length) */
 void audit_hash(struct audit_row *row, const uint8_t before[HASH_BYTES]);

@@ -1,7 +1,6 @@
 /* The typed operations: each copies what was asked into an op and hands it in. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/random.h"
 #include "base/str.h"
@@ -15,7 +14,7 @@ static struct store_op *op_new(struct loop *l, enum op_kind kind, store_cb cb, v
   op->loop = l;
   op->cb = cb;
   op->user = user;
-  op->now = (int64_t)time(NULL);
+  op->now = store_now();
   op->error = (struct beam_error)BEAM_ERROR_INIT;
   return op;
 }
@@ -42,6 +41,7 @@ int store_allocate(struct store *s, struct loop *l, const struct store_claim *c,
   op->in.claim.n = n;
   op->in.claim.wanted = c->wanted != NULL;
   op->in.claim.port = c->port;
+  op->in.claim.no_fresh = c->no_fresh;
   bool fits = str_copy(op->in.claim.principal, STORE_PRINCIPAL, c->principal) && *op->in.claim.principal &&
               str_copy(op->in.claim.base, STORE_NAME, c->base);
   for (size_t i = 0; i < n; i++)
@@ -106,6 +106,11 @@ int store_tunnels_reset(struct store *s, struct loop *l, const char *base, store
   if (!op)
     return BEAM_ERR_NOMEM;
   return hand_in(s, op, str_copy(op->in.base, STORE_NAME, base), out);
+}
+
+int store_forget(struct store *s, struct loop *l, store_cb cb, void *user, struct store_op **out) {
+  struct store_op *op = op_new(l, OP_FORGET, cb, user);
+  return op ? store_submit(s, op, out) : BEAM_ERR_NOMEM;
 }
 
 int store_audit(struct store *s, struct loop *l, const struct store_audit *a, store_cb cb, void *user,

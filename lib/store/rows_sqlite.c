@@ -17,6 +17,12 @@ static void column_text(sqlite3_stmt *st, int i, char *out, size_t cap) {
   str_copy(out, cap, (const char *)sqlite3_column_text(st, i));
 }
 
+static void column_hash(sqlite3_stmt *st, int i, uint8_t out[HASH_BYTES]) {
+  const void *hash = sqlite3_column_blob(st, i);
+  if (hash && sqlite3_column_bytes(st, i) == HASH_BYTES)
+    memcpy(out, hash, HASH_BYTES);
+}
+
 /* The first column of the first row, as text. 1: found, 0: no row, negative: failed (op has the error). */
 static int first_text(struct sqlite *s, struct store_op *op, sqlite3_stmt *st, char *out, size_t cap) {
   int code = sqlite3_step(st);
@@ -63,6 +69,14 @@ static int use_name(struct sqlite *s, struct store_op *op, const char *name) {
 }
 
 static int new_name(struct sqlite *s, struct store_op *op, const char *name) {
+  int64_t total = 0;
+  int got = first_number(s, op, sql_use(s, SQL_NAME_TOTAL), &total);
+  if (got < 0)
+    return got;
+  if (op->in.claim.no_fresh || total >= (int64_t)store_names_total) {
+    op->in.claim.no_fresh ? op_no_fresh(op) : op_full(op);
+    return 0;
+  }
   op_gives_name(op, name, true);
   sqlite3_stmt *st = sql_use(s, SQL_NAME_INSERT);
   bind_text(st, 1, op->name);
@@ -175,6 +189,13 @@ static int list_names(struct sqlite *s, struct store_op *op) {
 
 /* --- tunnels --- */
 
+/* Binding and closing again and again must not fill the disk: of a name the last closed tunnel stays. */
+static int drop_others(struct sqlite *s, struct store_op *op, const char *id) {
+  sqlite3_stmt *st = sql_use(s, SQL_TUNNEL_OTHERS);
+  bind_text(st, 1, id);
+  return sql_once(st) ? op_sql_error(s, op) : 0;
+}
+
 static int put_tunnel(struct sqlite *s, struct store_op *op) {
   const struct store_tunnel *t = &op->in.tunnel;
   sqlite3_stmt *st = sql_use(s, SQL_TUNNEL_PUT);
@@ -185,7 +206,8 @@ static int put_tunnel(struct sqlite *s, struct store_op *op) {
   bind_text(st, 5, t->framework);
   sqlite3_bind_int64(st, 6, t->created_at);
   sqlite3_bind_int(st, 7, t->status);
-  return change(s, op, st);
+  int err = change(s, op, st);
+  return err ? err : drop_others(s, op, t->id);
 }
 
 static int set_status(struct sqlite *s, struct store_op *op) {
@@ -206,7 +228,13 @@ static int set_status(struct sqlite *s, struct store_op *op) {
   st = sql_use(s, SQL_TUNNEL_SET_STATUS);
   bind_text(st, 1, op->in.change.id);
   sqlite3_bind_int(st, 2, op->in.change.status);
-  return change(s, op, st);
+  int err = change(s, op, st);
+  if (err || op->in.change.status != STORE_CLOSED)
+    return err;
+  st = sql_use(s, SQL_NAME_TOUCH);
+  bind_text(st, 1, op->in.change.id);
+  sqlite3_bind_int64(st, 2, op->now);
+  return sql_once(st) ? op_sql_error(s, op) : drop_others(s, op, op->in.change.id);
 }
 
 static int list_tunnels(struct sqlite *s, struct store_op *op) {
@@ -235,34 +263,65 @@ static int reset_tunnels(struct sqlite *s, struct store_op *op) {
   char suffix[STORE_NAME + 1];
   str_fmt(suffix, sizeof suffix, ".%s", op->in.base);
   sqlite3_stmt *st = sql_use(s, SQL_TUNNEL_FORGET);
-  sqlite3_bind_int64(st, 1, op->now - (int64_t)STORE_KEEP_DAYS * 86400);
-  int err = change(s, op, st);
-  if (err)
-    return err;
+  sqlite3_bind_int64(st, 1, days_before(op, STORE_KEEP_DAYS));
+  if (sql_once(st))
+    return op_sql_error(s, op);
+  st = sql_use(s, SQL_NAME_TOUCH_OPEN);
+  bind_text(st, 1, suffix);
+  sqlite3_bind_int64(st, 2, op->now);
+  if (sql_once(st))
+    return op_sql_error(s, op);
   st = sql_use(s, SQL_TUNNEL_RESET);
   bind_text(st, 1, suffix);
   return change(s, op, st);
+}
+
+/* --- what there is one of --- */
+
+struct meta {
+  int64_t n, at;
+  uint8_t hash[HASH_BYTES];
+};
+
+/* A row that somebody deleted reads as zeros: then the chain does not fit, and says so. */
+static int meta_get(struct sqlite *s, struct store_op *op, const char *key, struct meta *m) {
+  *m = (struct meta){0};
+  sqlite3_stmt *st = sql_use(s, SQL_META_GET);
+  bind_text(st, 1, key);
+  int code = sqlite3_step(st);
+  if (code == SQLITE_ROW) {
+    m->n = sqlite3_column_int64(st, 0);
+    m->at = sqlite3_column_int64(st, 1);
+    column_hash(st, 2, m->hash);
+  }
+  sqlite3_reset(st);
+  return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : op_sql_error(s, op);
+}
+
+static int meta_set(struct sqlite *s, struct store_op *op, const char *key, const struct meta *m) {
+  sqlite3_stmt *st = sql_use(s, SQL_META_SET);
+  bind_text(st, 1, key);
+  sqlite3_bind_int64(st, 2, m->n);
+  sqlite3_bind_int64(st, 3, m->at);
+  sqlite3_bind_blob(st, 4, m->hash, HASH_BYTES, SQLITE_STATIC);
+  return sql_once(st) ? op_sql_error(s, op) : 0;
 }
 
 /* --- audit --- */
 
 static int append_audit(struct sqlite *s, struct store_op *op) {
   struct audit_row *row = &op->in.audit;
-  uint8_t before[HASH_BYTES] = {0};
-  row->seq = 1;
-  sqlite3_stmt *st = sql_use(s, SQL_AUDIT_LAST);
-  int code = sqlite3_step(st);
-  if (code == SQLITE_ROW) {
-    row->seq = (uint64_t)sqlite3_column_int64(st, 0) + 1;
-    const void *hash = sqlite3_column_blob(st, 1);
-    if (hash && sqlite3_column_bytes(st, 1) == HASH_BYTES)
-      memcpy(before, hash, HASH_BYTES);
-  }
-  sqlite3_reset(st);
-  if (code != SQLITE_ROW && code != SQLITE_DONE)
-    return op_sql_error(s, op);
-  audit_hash(row, before);
-  st = sql_use(s, SQL_AUDIT_INSERT);
+  struct meta last;
+  int err = meta_get(s, op, "audit-last", &last);
+  if (err)
+    return err;
+  row->seq = (uint64_t)last.n + 1;
+  audit_hash(row, last.hash);
+  last.n++;
+  memcpy(last.hash, row->hash, HASH_BYTES);
+  if ((err = meta_set(s, op, "audit-last", &last)))
+    return err;
+  sqlite3_stmt *st = sql_use(s, SQL_AUDIT_INSERT);
   sqlite3_bind_int64(st, 1, (int64_t)row->seq);
   sqlite3_bind_int64(st, 2, row->at);
   bind_text(st, 3, row->actor);
@@ -282,28 +341,97 @@ static void read_audit(sqlite3_stmt *st, struct audit_row *row) {
   column_text(st, 3, row->action, sizeof row->action);
   column_text(st, 4, row->subject, sizeof row->subject);
   column_text(st, 5, row->detail, sizeof row->detail);
-  const void *hash = sqlite3_column_blob(st, 6);
-  if (hash && sqlite3_column_bytes(st, 6) == HASH_BYTES)
-    memcpy(row->hash, hash, HASH_BYTES);
+  column_hash(st, 6, row->hash);
 }
 
 static int verify_audit(struct sqlite *s, struct store_op *op) {
   struct audit_row row;
-  uint8_t before[HASH_BYTES] = {0};
+  struct meta at, last; /* where we are, where the end must be */
+  int err = meta_get(s, op, "audit-first", &at);
+  if (err || (err = meta_get(s, op, "audit-last", &last)))
+    return err;
   int code;
   sqlite3_stmt *st = sql_use(s, SQL_AUDIT_ALL);
   while ((code = sqlite3_step(st)) == SQLITE_ROW) {
     read_audit(st, &row);
-    if (row.seq != op->reply.n + 1 || !audit_hash_ok(&row, before)) {
+    if (row.seq != (uint64_t)at.n + 1 || !audit_hash_ok(&row, at.hash)) {
+      sqlite3_reset(st);
       op_bad_audit(op, row.seq);
-      code = SQLITE_DONE;
-      break;
+      return 0;
     }
-    memcpy(before, row.hash, HASH_BYTES);
+    memcpy(at.hash, row.hash, HASH_BYTES);
+    at.n++;
     op->reply.n++;
   }
   sqlite3_reset(st);
-  return code == SQLITE_DONE ? 0 : op_sql_error(s, op);
+  if (code != SQLITE_DONE)
+    return op_sql_error(s, op);
+  if (at.n != last.n || memcmp(at.hash, last.hash, HASH_BYTES))
+    op_bad_audit(op, (uint64_t)at.n + 1);
+  return 0;
+}
+
+/* --- forgetting --- */
+
+/* The last row of the front that may go, and of it number and hash; n is 0 when none may. */
+static int audit_front(struct sqlite *s, struct store_op *op, struct meta *cut) {
+  struct meta last;
+  *cut = (struct meta){0};
+  int err = meta_get(s, op, "audit-last", &last);
+  if (err)
+    return err;
+  int64_t old = days_before(op, LIMIT_AUDIT_DAYS);
+  sqlite3_stmt *st = sql_use(s, SQL_AUDIT_FRONT);
+  sqlite3_bind_int(st, 1, FORGET_AUDITS);
+  int code;
+  while ((code = sqlite3_step(st)) == SQLITE_ROW) {
+    int64_t seq = sqlite3_column_int64(st, 0);
+    if (sqlite3_column_int64(st, 1) >= old && last.n - seq < (int64_t)LIMIT_AUDIT_ROWS)
+      break;
+    cut->n = seq;
+    column_hash(st, 2, cut->hash);
+  }
+  sqlite3_reset(st);
+  return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : op_sql_error(s, op);
+}
+
+static int forget_audits(struct sqlite *s, struct store_op *op) {
+  struct meta cut;
+  int err = audit_front(s, op, &cut);
+  if (err || !cut.n)
+    return err;
+  sqlite3_stmt *st = sql_use(s, SQL_AUDIT_CUT);
+  sqlite3_bind_int64(st, 1, cut.n);
+  if ((err = sql_once(st) ? op_sql_error(s, op) : 0))
+    return err;
+  op->reply.n += (size_t)sqlite3_changes(s->db);
+  return meta_set(s, op, "audit-first", &cut);
+}
+
+static int forget(struct sqlite *s, struct store_op *op) {
+  struct meta m;
+  int err = meta_get(s, op, "clock", &m);
+  if (err)
+    return err;
+  struct clock_seen clock = {.since = m.at, .last = m.n};
+  clock_note(&clock, op->now);
+  m.at = clock.since;
+  m.n = clock.last;
+  if ((err = meta_set(s, op, "clock", &m)) || !clock_steady(&clock))
+    return err;
+  sqlite3_stmt *st = sql_use(s, SQL_NAME_FORGET);
+  sqlite3_bind_int64(st, 1, days_before(op, LIMIT_NAME_DRAWN_DAYS));
+  sqlite3_bind_int64(st, 2, days_before(op, LIMIT_NAME_WANTED_DAYS));
+  sqlite3_bind_int(st, 3, FORGET_NAMES);
+  if (sql_once(st))
+    return op_sql_error(s, op);
+  op->reply.n = (size_t)sqlite3_changes(s->db);
+  st = sql_use(s, SQL_TUNNEL_FORGET);
+  sqlite3_bind_int64(st, 1, days_before(op, STORE_KEEP_DAYS));
+  if (sql_once(st))
+    return op_sql_error(s, op);
+  op->reply.n += (size_t)sqlite3_changes(s->db);
+  return forget_audits(s, op);
 }
 
 int sql_run(struct driver *d, struct store_op *op) {
@@ -323,6 +451,8 @@ int sql_run(struct driver *d, struct store_op *op) {
     return list_tunnels(s, op);
   case OP_TUNNELS_RESET:
     return reset_tunnels(s, op);
+  case OP_FORGET:
+    return forget(s, op);
   case OP_AUDIT:
     return append_audit(s, op);
   case OP_AUDIT_VERIFY:

@@ -185,7 +185,7 @@ static struct store_op *take_group(struct store *s) {
   if (note) {
     note->kind = OP_AUDIT;
     note->store = s;
-    note->now = note->in.audit.at = (int64_t)time(NULL);
+    note->now = note->in.audit.at = store_now();
     str_copy(note->in.audit.actor, sizeof note->in.audit.actor, "store");
     str_copy(note->in.audit.action, sizeof note->in.audit.action, "left-out");
     str_fmt(note->in.audit.detail, sizeof note->in.audit.detail,

@@ -75,9 +75,11 @@ struct store_claim {
   size_t n;
   const char *base; /* names of the principal are given again only under this base domain */
   uint16_t port;    /* the local port: `beam 3000` gets the name it had for 3000 */
+  bool no_fresh;    /* only what the principal has already, else LIMIT */
 };
 /* In one transaction. wanted: given when free or the principal's own already, else TAKEN. Not wanted: the principal's drawn name of the same port under base,
- * else the first free candidate, else (LIMIT_NAMES_PER_PRINCIPAL reached) its drawn name unused longest. LIMIT; TAKEN when all candidates are taken. */
+ * else the first free candidate, else (LIMIT_NAMES_PER_PRINCIPAL reached) its drawn name unused longest. LIMIT (also LIMIT_NAMES_TOTAL); TAKEN when all
+ * candidates are taken. */
 int store_allocate(struct store *s, struct loop *l, const struct store_claim *c, store_cb cb, void *user,
                    struct store_op **op);
 /* Give a name up. NOT_FOUND; DENIED when it is another principal's. */
@@ -89,7 +91,7 @@ int store_names(struct store *s, struct loop *l, const char *principal, store_cb
 
 /* --- tunnels --- */
 void store_new_id(char id[STORE_ID]);
-/* Insert, or update the row of that id. */
+/* Insert, or update the row of that id. Of a name the last closed tunnel is kept, no more. */
 int store_tunnel_put(struct store *s, struct loop *l, const struct store_tunnel *t, store_cb cb, void *user,
                      struct store_op **op);
 /* provisioning -> active -> closed, never back: INVALID. NOT_FOUND. */
@@ -102,6 +104,12 @@ int store_tunnels(struct store *s, struct loop *l, const char *owner, bool live,
 int store_tunnels_reset(struct store *s, struct loop *l, const char *base, store_cb cb, void *user,
                         struct store_op **op);
 
+/* --- forgetting --- */
+/* What is too old: names nobody used for LIMIT_NAME_DRAWN_DAYS or LIMIT_NAME_WANTED_DAYS (a name is in use until its tunnel closes), closed tunnels, the
+ * beginning of the audit chain. reply->n rows at most a batch: ask again while it is not 0, and every hour. Nothing is forgotten before the clock went
+ * evenly for a day of such questions: one that jumped must cost nobody his name. */
+int store_forget(struct store *s, struct loop *l, store_cb cb, void *user, struct store_op **op);
+
 /* --- audit: each row carries SHA-256(hash of the row before || its fields) --- */
 struct store_audit {
   const char *actor;   /* principal, or an address */
@@ -112,7 +120,7 @@ struct store_audit {
 /* With the queue full nothing is lost silently: a row with the number of those left out follows. */
 int store_audit(struct store *s, struct loop *l, const struct store_audit *a, store_cb cb, void *user,
                 struct store_op **op);
-/* Walk the whole chain. STORE with text when a row was changed, removed or put in between. */
+/* Walk the whole chain, from the first row not forgotten. STORE with text when a row was changed, removed or put in between. */
 int store_audit_verify(struct store *s, struct loop *l, store_cb cb, void *user, struct store_op **op);
 
 #endif

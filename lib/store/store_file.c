@@ -14,7 +14,7 @@
 #include "store/journal.h"
 
 /* A journal is held in memory once at its opening; this many bytes are years of a busy relay. */
-enum { JOURNAL_MAX = 512 * 1024 * 1024, COMPACT_FROM = 1024 * 1024 };
+enum { JOURNAL_MAX = 1024 * 1024 * 1024, COMPACT_FROM = 1024 * 1024 };
 
 struct file {
   struct driver d;
@@ -22,6 +22,8 @@ struct file {
   char path[PATH_ROOM];
   int fd, lock_fd;
   off_t end;        /* what is committed */
+  off_t compact_at; /* from this size on it is made smaller */
+  int64_t oldest;   /* time of the first audit row not forgotten; 0: not known */
   uint8_t *pending; /* records of this transaction */
   size_t pending_n, pending_room;
   bool broken; /* memory and file differ: nothing goes until it is opened again */
@@ -61,11 +63,16 @@ static long each_of_file(const char *text, size_t n, size_t *end, record_fn fn, 
 }
 
 static int restore(void *user, enum change what, const union journal_row *row, const uint8_t *raw, size_t n) {
-  struct tables *t = user;
+  struct file *f = user;
+  struct tables *t = &f->tables;
   (void)raw;
   (void)n;
+  if (what == CHANGE_ANCHOR)
+    f->oldest = 0;
   if (what != CHANGE_AUDIT)
     return tables_apply(t, what, row);
+  if (row->audit.seq == t->before.seq + 1)
+    f->oldest = row->audit.at;
   t->seq = row->audit.seq; /* whether the chain is whole is the question of OP_AUDIT_VERIFY, not of opening */
   memcpy(t->last, row->audit.hash, HASH_BYTES);
   return 0;
@@ -83,7 +90,8 @@ static int replay(struct file *f, const char *text, size_t n, bool *torn, struct
   size_t end = 0;
   tables_free(&f->tables);
   tables_init(&f->tables, false, note, f);
-  long k = each_of_file(text, n, &end, restore, &f->tables);
+  f->oldest = 0;
+  long k = each_of_file(text, n, &end, restore, f);
   if (k == BEAM_ERR_NOMEM)
     return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for the store");
   *torn = k == JOURNAL_TORN;
@@ -130,6 +138,62 @@ static int note(void *user, enum change what, const void *row) {
   return append(user, record, journal_encode(record, what, row));
 }
 
+/* --- compaction: at opening, and whenever it has doubled --- */
+
+static int keep_audit(void *user, enum change what, const union journal_row *row, const uint8_t *raw,
+                      size_t n) {
+  struct file *f = user;
+  return what == CHANGE_AUDIT && row->audit.seq > f->tables.before.seq ? append(f, raw, n) : 0;
+}
+
+/* The same state with one record for each row; of the audit rows all that are not forgotten. */
+static int compact(struct file *f, const char *text, size_t n) {
+  size_t end;
+  struct tables *t = &f->tables;
+  f->pending_n = 0;
+  int err = append(f, (const uint8_t *)journal_magic, JOURNAL_MAGIC);
+  if (!err && t->before.seq)
+    err = note(f, CHANGE_ANCHOR, &t->before);
+  if (!err && t->clock.last)
+    err = note(f, CHANGE_CLOCK, &t->clock);
+  for (struct name_row *r = t->names; r && !err; r = r->hh.next)
+    err = note(f, CHANGE_NAME, &r->row);
+  for (struct tunnel_row *r = t->tunnels; r && !err; r = r->hh.next)
+    err = note(f, CHANGE_TUNNEL, &r->row);
+  if (!err)
+    err = (int)each_of_file(text, n, &end, keep_audit, f);
+  if (!err)
+    err = f->pending_n < n - n / 4 ? file_write(f->path, 0600, f->pending, f->pending_n, NULL) : BEAM_AGAIN;
+  f->pending_n = 0;
+  return err;
+}
+
+/* What cannot be made smaller goes on growing, that is all; but then what is open must be the file that has the name. */
+static void compact_if_large(struct file *f) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  char *text;
+  size_t n;
+  if (f->end < f->compact_at)
+    return;
+  f->compact_at = f->end * 2;
+  if (file_read(f->path, JOURNAL_MAX, &text, &n, NULL))
+    return;
+  int err = compact(f, text, n);
+  free(text);
+  free(f->pending); /* as large as the file */
+  f->pending = NULL;
+  f->pending_room = 0;
+  if (err)
+    return;
+  close(f->fd);
+  f->fd = open(f->path, O_RDWR | O_CLOEXEC);
+  f->broken = f->fd < 0 || read_back(f, &e);
+  f->compact_at = f->end * 2 + COMPACT_FROM;
+  log_info("store", "%s was made smaller", f->path);
+}
+
+/* --- transactions --- */
+
 static int begin(struct driver *d, bool write, struct beam_error *e) {
   struct file *f = (struct file *)d;
   f->pending_n = 0;
@@ -172,6 +236,10 @@ static int commit(struct driver *d, struct beam_error *e) {
   struct file *f = (struct file *)d;
   if (!f->pending_n)
     return 0;
+  if (f->end + (off_t)f->pending_n > JOURNAL_MAX) { /* it could not be opened again */
+    undo(f);
+    return err_set(e, BEAM_ERR_STORE, "use a build with SQLite", "the store %s is full", f->path);
+  }
   if (write_at(f->fd, f->pending, f->pending_n, f->end) || fdatasync(f->fd)) {
     int err = store_error("write", f->path, e);
     undo(f);
@@ -179,98 +247,103 @@ static int commit(struct driver *d, struct beam_error *e) {
   }
   f->end += (off_t)f->pending_n;
   f->pending_n = 0;
+  compact_if_large(f);
   return 0;
 }
 
 /* --- operations --- */
 
-struct chain {
-  struct store_op *op;
-  uint8_t last[HASH_BYTES];
-  uint64_t seq;
-};
-
-static int follow(void *user, enum change what, const union journal_row *row, const uint8_t *raw, size_t n) {
-  struct chain *c = user;
-  (void)raw;
-  (void)n;
-  if (what != CHANGE_AUDIT || c->op->err)
-    return 0;
-  if (row->audit.seq != c->seq + 1 || !audit_hash_ok(&row->audit, c->last)) {
-    op_bad_audit(c->op, row->audit.seq);
-    return 0;
-  }
-  c->seq++;
-  c->op->reply.n++;
-  memcpy(c->last, row->audit.hash, HASH_BYTES);
-  return 0;
-}
-
-static int verify(struct file *f, struct store_op *op) {
+/* fn for each record, and those of this very transaction. */
+static int look_through(struct file *f, struct store_op *op, record_fn fn, void *user) {
   char *text;
   size_t n, end;
-  struct chain c = {.op = op};
   int err = file_read(f->path, JOURNAL_MAX, &text, &n, &op->error);
   if (err)
     return op->err = err;
   if (n > (size_t)f->end)
     n = (size_t)f->end;
-  long bad = each_of_file(text, n, &end, follow, &c);
-  if (!bad) /* and what this very transaction has appended */
-    bad = each_record(f->pending, f->pending_n, &end, follow, &c);
-  if (bad && !op->err)
-    op->err = damaged(f, &op->error);
+  long bad = each_of_file(text, n, &end, fn, user);
+  if (!bad)
+    bad = each_record(f->pending, f->pending_n, &end, fn, user);
   free(text);
+  return bad ? op->err = damaged(f, &op->error) : 0;
+}
+
+struct chain {
+  struct store_op *op;
+  const struct tables *tables;
+  struct anchor last;
+};
+
+/* Rows up to the anchor may still be there or not. */
+static int follow(void *user, enum change what, const union journal_row *row, const uint8_t *raw, size_t n) {
+  struct chain *c = user;
+  (void)raw;
+  (void)n;
+  if (what != CHANGE_AUDIT || c->op->err || row->audit.seq <= c->tables->before.seq)
+    return 0;
+  if (row->audit.seq != c->last.seq + 1 || !audit_hash_ok(&row->audit, c->last.hash)) {
+    op_bad_audit(c->op, row->audit.seq);
+    return 0;
+  }
+  c->last.seq++;
+  c->op->reply.n++;
+  memcpy(c->last.hash, row->audit.hash, HASH_BYTES);
   return 0;
+}
+
+static int verify(struct file *f, struct store_op *op) {
+  struct chain c = {op, &f->tables, f->tables.before};
+  if (!look_through(f, op, follow, &c) && !op->err && c.last.seq != f->tables.seq)
+    op_bad_audit(op, c.last.seq + 1); /* cut off while we ran */
+  return 0;
+}
+
+struct front {
+  struct file *f;
+  struct store_op *op;
+  struct anchor last; /* that may go */
+  int64_t oldest;     /* of what stays */
+  bool done;
+};
+
+static int find_front(void *user, enum change what, const union journal_row *row, const uint8_t *raw,
+                      size_t n) {
+  struct front *w = user;
+  (void)raw;
+  (void)n;
+  if (what != CHANGE_AUDIT || w->done || row->audit.seq <= w->f->tables.before.seq)
+    return 0;
+  if (!tables_audit_old(&w->f->tables, w->op, row->audit.seq, row->audit.at)) {
+    w->done = true;
+    w->oldest = row->audit.at;
+    return 0;
+  }
+  w->last.seq = row->audit.seq;
+  memcpy(w->last.hash, row->audit.hash, HASH_BYTES);
+  return 0;
+}
+
+/* Audit rows are in the file only: it is read when the first of them may go. */
+static int forget(struct file *f, struct store_op *op) {
+  struct tables *t = &f->tables;
+  struct front w = {.f = f, .op = op};
+  int err = tables_run(t, op);
+  uint64_t first = t->before.seq + 1;
+  if (err || !clock_steady(&t->clock) || t->seq < first ||
+      (f->oldest && !tables_audit_old(t, op, first, f->oldest)))
+    return err;
+  if ((err = look_through(f, op, find_front, &w)))
+    return err;
+  f->oldest = w.oldest;
+  return tables_forget_audits(t, op, &w.last);
 }
 
 static int run(struct driver *d, struct store_op *op) {
   struct file *f = (struct file *)d;
-  return op->kind == OP_AUDIT_VERIFY ? verify(f, op) : tables_run(&f->tables, op);
-}
-
-/* --- compaction, at opening --- */
-
-static int keep_audit(void *user, enum change what, const union journal_row *row, const uint8_t *raw,
-                      size_t n) {
-  (void)row;
-  return what == CHANGE_AUDIT ? append(user, raw, n) : 0;
-}
-
-/* The same state with one record for each row; audit rows all stay. */
-static int compact(struct file *f, const char *text, size_t n) {
-  size_t end;
-  f->pending_n = 0;
-  int err = append(f, (const uint8_t *)journal_magic, JOURNAL_MAGIC);
-  for (struct name_row *r = f->tables.names; r && !err; r = r->hh.next)
-    err = note(f, CHANGE_NAME, &r->row);
-  for (struct tunnel_row *r = f->tables.tunnels; r && !err; r = r->hh.next)
-    err = note(f, CHANGE_TUNNEL, &r->row);
-  if (!err)
-    err = (int)each_of_file(text, n, &end, keep_audit, f);
-  if (!err)
-    err = f->pending_n < n / 2 ? file_write(f->path, 0600, f->pending, f->pending_n, NULL) : BEAM_AGAIN;
-  f->pending_n = 0;
-  return err;
-}
-
-static int compact_if_large(struct file *f, struct beam_error *e) {
-  if (f->end < COMPACT_FROM)
-    return 0;
-  char *text;
-  size_t n;
-  if (file_read(f->path, JOURNAL_MAX, &text, &n, NULL))
-    return 0; /* it goes on growing, that is all */
-  int err = compact(f, text, n);
-  free(text);
-  if (err)
-    return 0;
-  close(f->fd);
-  f->fd = open(f->path, O_RDWR | O_CLOEXEC);
-  if (f->fd < 0)
-    return store_error("open", f->path, e);
-  log_info("store", "%s was made smaller", f->path);
-  return read_back(f, e);
+  return op->kind == OP_AUDIT_VERIFY ? verify(f, op)
+         : op->kind == OP_FORGET     ? forget(f, op)
+                                     : tables_run(&f->tables, op);
 }
 
 /* --- life --- */
@@ -320,7 +393,9 @@ static int open_journal(struct file *f, struct beam_error *e) {
     return store_error("open", f->path, e);
   if ((err = read_back(f, e)))
     return err;
-  return compact_if_large(f, e);
+  f->compact_at = COMPACT_FROM;
+  compact_if_large(f);
+  return 0;
 }
 
 int store_open_file(const char *path, struct store **out, struct beam_error *e) {

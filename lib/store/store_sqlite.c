@@ -15,7 +15,7 @@
 #include "base/str.h"
 #include "store/sqlite.h"
 
-enum { SCHEMA = 1, BUSY_MS = 5000, CHECK_BYTES = 16 * 1024 * 1024 };
+enum { SCHEMA = 2, BUSY_MS = 5000, CHECK_BYTES = 16 * 1024 * 1024 };
 
 static const char *const text[SQL_COUNT] = {
     [SQL_BEGIN_READ] = "BEGIN",
@@ -24,6 +24,7 @@ static const char *const text[SQL_COUNT] = {
     [SQL_ROLLBACK] = "ROLLBACK",
     [SQL_NAME_OWNER] = "SELECT owner FROM names WHERE name=?1",
     [SQL_NAME_COUNT] = "SELECT count(*) FROM names WHERE owner=?1",
+    [SQL_NAME_TOTAL] = "SELECT n FROM meta WHERE key='names'",
     /* Directly under the base ?2: one label before it. */
     [SQL_NAME_SAME_PORT] =
         "SELECT name FROM names WHERE owner=?1 AND drawn=1 AND port=?3 AND substr(name,instr(name,'.')+1)=?2 "
@@ -38,6 +39,14 @@ static const char *const text[SQL_COUNT] = {
     [SQL_NAME_DELETE] = "DELETE FROM names WHERE name=?1",
     [SQL_NAME_LIST] = "SELECT name,owner,drawn,port,created_at,used_at FROM names WHERE ?1='' OR owner=?1 "
                       "ORDER BY name LIMIT ?2",
+    /* In use till now: the name of a tunnel (?1) that closes; those of all that are open under the base ?1. */
+    [SQL_NAME_TOUCH] = "UPDATE names SET used_at=max(used_at,?2) WHERE (name,owner)=(SELECT name,owner FROM "
+                       "tunnels WHERE id=?1)",
+    [SQL_NAME_TOUCH_OPEN] = "UPDATE names SET used_at=max(used_at,?2) WHERE (name,owner) IN (SELECT "
+                            "name,owner FROM tunnels WHERE status<2 AND substr(name,-length(?1))=?1)",
+    [SQL_NAME_FORGET] =
+        "DELETE FROM names WHERE name IN (SELECT name FROM names n WHERE used_at<?1 AND (drawn=1 OR "
+        "used_at<?2) AND NOT EXISTS (SELECT 1 FROM tunnels t WHERE t.name=n.name AND t.status<2) LIMIT ?3)",
     [SQL_TUNNEL_PUT] =
         "INSERT INTO tunnels(id,owner,name,port,framework,created_at,status) VALUES(?1,?2,?3,?4,?5,?6,?7) "
         "ON CONFLICT(id) DO UPDATE SET owner=?2,name=?3,port=?4,framework=?5,created_at=?6,status=?7",
@@ -48,13 +57,18 @@ static const char *const text[SQL_COUNT] = {
         "AND (?2=0 OR status<2) ORDER BY seq DESC LIMIT ?3",
     [SQL_TUNNEL_RESET] = "UPDATE tunnels SET status=2 WHERE status<2 AND substr(name,-length(?1))=?1",
     [SQL_TUNNEL_FORGET] = "DELETE FROM tunnels WHERE status=2 AND created_at<?1",
-    [SQL_AUDIT_LAST] = "SELECT seq,hash FROM audit ORDER BY seq DESC LIMIT 1",
+    [SQL_TUNNEL_OTHERS] =
+        "DELETE FROM tunnels WHERE status=2 AND id<>?1 AND name=(SELECT name FROM tunnels WHERE id=?1)",
     [SQL_AUDIT_INSERT] =
         "INSERT INTO audit(seq,at,actor,action,subject,detail,hash) VALUES(?1,?2,?3,?4,?5,?6,?7)",
     [SQL_AUDIT_ALL] = "SELECT seq,at,actor,action,subject,detail,hash FROM audit ORDER BY seq",
+    [SQL_AUDIT_FRONT] = "SELECT seq,at,hash FROM audit ORDER BY seq LIMIT ?1",
+    [SQL_AUDIT_CUT] = "DELETE FROM audit WHERE seq<=?1",
+    [SQL_META_GET] = "SELECT n,at,hash FROM meta WHERE key=?1",
+    [SQL_META_SET] = "UPDATE meta SET n=?2,at=?3,hash=?4 WHERE key=?1",
 };
 
-static const char schema[] =
+static const char schema1[] =
     "CREATE TABLE names(name TEXT PRIMARY KEY NOT NULL, owner TEXT NOT NULL, drawn INTEGER NOT NULL, port "
     "INTEGER NOT NULL,"
     " created_at INTEGER NOT NULL, used_at INTEGER NOT NULL) WITHOUT ROWID;"
@@ -67,7 +81,23 @@ static const char schema[] =
     "CREATE TABLE audit(seq INTEGER PRIMARY KEY, at INTEGER NOT NULL, actor TEXT NOT NULL, action TEXT NOT "
     "NULL,"
     " subject TEXT NOT NULL, detail TEXT NOT NULL, hash BLOB NOT NULL);"
-    "PRAGMA user_version=1;"; /* SCHEMA */
+    "PRAGMA user_version=1;";
+
+/* How many names there are (counting a million takes too long for each claim); the last audit row that was forgotten, and the newest of all: rows cut off at
+ * the end are missed; how the clock went. */
+static const char schema2[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL DEFAULT 0, "
+    "hash BLOB) WITHOUT ROWID;"
+    "INSERT INTO meta(key,n) SELECT 'names',count(*) FROM names;"
+    "INSERT INTO meta(key,n,hash) VALUES('audit-first',0,zeroblob(32)),('audit-last',0,zeroblob(32)),"
+    "('clock',0,NULL);"
+    "REPLACE INTO meta(key,n,hash) SELECT 'audit-last',seq,hash FROM audit WHERE seq=(SELECT max(seq) FROM "
+    "audit);"
+    "CREATE TRIGGER names_more AFTER INSERT ON names BEGIN UPDATE meta SET n=n+1 WHERE key='names'; END;"
+    "CREATE TRIGGER names_less AFTER DELETE ON names BEGIN UPDATE meta SET n=n-1 WHERE key='names'; END;"
+    "CREATE INDEX names_used ON names(used_at);"
+    "CREATE INDEX tunnels_closed ON tunnels(name) WHERE status=2;"
+    "PRAGMA user_version=2;"; /* SCHEMA */
 
 /* --- errors --- */
 
@@ -215,7 +245,9 @@ static int make_schema(struct sqlite *s, struct beam_error *e) {
     return err;
   err = pragma_number(s, "PRAGMA user_version", &version, e);
   if (!err && version == 0)
-    err = exec(s, schema, e);
+    err = exec(s, schema1, e);
+  if (!err && version < 2)
+    err = exec(s, schema2, e);
   if (!err && version > SCHEMA)
     err = err_set(e, BEAM_ERR_STORE, "update Beam, or give it another data directory",
                   "the store %s was made by a newer Beam", s->path);

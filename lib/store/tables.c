@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "base/limits.h"
 #include "base/str.h"
@@ -13,27 +14,13 @@ void tables_init(struct tables *t, bool keep_audits, tables_note note, void *use
 
 static void free_audit(struct tables *t) {
   struct audit_node *a = t->audits;
-  memcpy(t->before, a->row.hash, sizeof t->before);
+  t->before.seq = a->row.seq;
+  memcpy(t->before.hash, a->row.hash, HASH_BYTES);
   t->audits = a->next;
   if (!t->audits)
     t->audits_end = &t->audits;
   t->audits_n--;
   free(a);
-}
-
-void tables_free(struct tables *t) {
-  struct name_row *n, *n2;
-  struct tunnel_row *u, *u2;
-  HASH_ITER(hh, t->names, n, n2) {
-    HASH_DEL(t->names, n);
-    free(n);
-  }
-  HASH_ITER(hh, t->tunnels, u, u2) {
-    HASH_DEL(t->tunnels, u);
-    free(u);
-  }
-  while (t->audits)
-    free_audit(t);
 }
 
 /* --- single rows --- */
@@ -50,18 +37,68 @@ static struct tunnel_row *find_tunnel(struct tables *t, const char *id) {
   return u;
 }
 
+static struct owner_row *find_owner(const struct tables *t, const char *owner) {
+  struct owner_row *o;
+  HASH_FIND_STR(t->owners, owner, o);
+  return o;
+}
+
+static struct owner_row *make_owner(struct tables *t, const char *owner) {
+  struct owner_row *o = find_owner(t, owner);
+  if (o || !(o = calloc(1, sizeof *o)))
+    return o;
+  str_copy(o->owner, sizeof o->owner, owner);
+  HASH_ADD_STR(t->owners, owner, o);
+  if (o->hh.tbl)
+    return o;
+  free(o);
+  return NULL;
+}
+
+static void drop_owner_if_empty(struct tables *t, struct owner_row *o) {
+  if (o->n)
+    return;
+  HASH_DEL(t->owners, o);
+  free(o);
+}
+
+static void drop_name(struct tables *t, struct name_row *n) {
+  struct owner_row *o = n->owner;
+  DL_DELETE(o->names, n);
+  o->n--;
+  drop_owner_if_empty(t, o);
+  HASH_DEL(t->names, n);
+  free(n);
+}
+
+static int add_name(struct tables *t, const struct store_name *row) {
+  struct name_row *n = calloc(1, sizeof *n);
+  struct owner_row *o = n ? make_owner(t, row->owner) : NULL;
+  if (!o) {
+    free(n);
+    return BEAM_ERR_NOMEM;
+  }
+  n->row = *row;
+  HASH_ADD_STR(t->names, row.name, n);
+  if (!n->hh.tbl) {
+    drop_owner_if_empty(t, o);
+    free(n);
+    return BEAM_ERR_NOMEM;
+  }
+  n->owner = o;
+  DL_APPEND(o->names, n);
+  o->n++;
+  return 0;
+}
+
 static int put_name(struct tables *t, const struct store_name *row) {
   struct name_row *n = find_name(t, row->name);
-  if (!n) {
-    if (!(n = calloc(1, sizeof *n)))
-      return BEAM_ERR_NOMEM;
-    n->row = *row;
-    HASH_ADD_STR(t->names, row.name, n);
-    if (!n->hh.tbl) {
-      free(n);
-      return BEAM_ERR_NOMEM;
-    }
+  if (n && strcmp(n->row.owner, row->owner)) { /* only a journal that lost a record says so */
+    drop_name(t, n);
+    n = NULL;
   }
+  if (!n)
+    return add_name(t, row);
   n->row = *row;
   return 0;
 }
@@ -82,20 +119,22 @@ static int put_tunnel(struct tables *t, const struct store_tunnel *row) {
   return 0;
 }
 
-static void drop_name(struct tables *t, const char *name) {
-  struct name_row *n = find_name(t, name);
-  if (n) {
-    HASH_DEL(t->names, n);
-    free(n);
-  }
+static void drop_tunnel(struct tables *t, struct tunnel_row *u) {
+  HASH_DEL(t->tunnels, u);
+  free(u);
 }
 
-static void drop_tunnel(struct tables *t, const char *id) {
-  struct tunnel_row *u = find_tunnel(t, id);
-  if (u) {
-    HASH_DEL(t->tunnels, u);
-    free(u);
+void tables_free(struct tables *t) {
+  struct name_row *n, *n2;
+  struct tunnel_row *u, *u2;
+  HASH_ITER(hh, t->names, n, n2) {
+    drop_name(t, n);
   }
+  HASH_ITER(hh, t->tunnels, u, u2) {
+    drop_tunnel(t, u);
+  }
+  while (t->audits)
+    free_audit(t);
 }
 
 static int put_audit(struct tables *t, const struct audit_row *row) {
@@ -116,20 +155,40 @@ static int put_audit(struct tables *t, const struct audit_row *row) {
   return 0;
 }
 
+static void put_anchor(struct tables *t, const struct anchor *a) {
+  while (t->audits && t->audits->row.seq <= a->seq)
+    free_audit(t);
+  t->before = *a;
+  if (t->seq < a->seq) { /* a journal made smaller, with all its rows forgotten */
+    t->seq = a->seq;
+    memcpy(t->last, a->hash, HASH_BYTES);
+  }
+}
+
 int tables_apply(struct tables *t, enum change what, const void *row) {
+  struct name_row *n;
+  struct tunnel_row *u;
   switch (what) {
   case CHANGE_NAME:
     return put_name(t, row);
   case CHANGE_NAME_GONE:
-    drop_name(t, ((const struct store_name *)row)->name);
+    if ((n = find_name(t, ((const struct store_name *)row)->name)))
+      drop_name(t, n);
     return 0;
   case CHANGE_TUNNEL:
     return put_tunnel(t, row);
   case CHANGE_TUNNEL_GONE:
-    drop_tunnel(t, ((const struct store_tunnel *)row)->id);
+    if ((u = find_tunnel(t, ((const struct store_tunnel *)row)->id)))
+      drop_tunnel(t, u);
     return 0;
   case CHANGE_AUDIT:
     return put_audit(t, row);
+  case CHANGE_ANCHOR:
+    put_anchor(t, row);
+    return 0;
+  case CHANGE_CLOCK:
+    t->clock = *(const struct clock_seen *)row;
+    return 0;
   }
   return BEAM_ERR_STORE;
 }
@@ -171,6 +230,10 @@ static int use_name(struct tables *t, struct store_op *op, struct name_row *n) {
 }
 
 static int new_name(struct tables *t, struct store_op *op, const char *name) {
+  if (op->in.claim.no_fresh || HASH_COUNT(t->names) >= store_names_total) {
+    op->in.claim.no_fresh ? op_no_fresh(op) : op_full(op);
+    return 0;
+  }
   struct store_name row = {
       .drawn = !op->in.claim.wanted, .port = op->in.claim.port, .created_at = op->now, .used_at = op->now};
   str_copy(row.name, sizeof row.name, name);
@@ -179,29 +242,23 @@ static int new_name(struct tables *t, struct store_op *op, const char *name) {
   return change(t, op, CHANGE_NAME, &row);
 }
 
-struct holdings { /* of one principal */
-  unsigned count;
-  struct name_row *same_port; /* drawn, under base, the last one used */
-  struct name_row *oldest;    /* drawn, under base, serving nothing, unused longest */
-};
-
-static struct holdings look_through(struct tables *t, const struct store_op *op) {
-  struct holdings h = {0};
-  for (struct name_row *n = t->names; n; n = n->hh.next) {
-    if (strcmp(n->row.owner, op->in.claim.principal))
-      continue;
-    h.count++;
+/* The principal's drawn names under base: that of the port which was used last; or (oldest) the one that serves nothing and was unused longest. */
+static struct name_row *own_name(const struct tables *t, const struct store_op *op, const struct owner_row *o,
+                                 bool oldest) {
+  struct name_row *found = NULL;
+  for (struct name_row *n = o ? o->names : NULL; n; n = n->next) {
     if (!n->row.drawn || !directly_under(n->row.name, op->in.claim.base))
       continue;
-    if (n->row.port == op->in.claim.port && (!h.same_port || n->row.used_at > h.same_port->row.used_at))
-      h.same_port = n;
-    if ((!h.oldest || n->row.used_at < h.oldest->row.used_at) && !live(t, n->row.name))
-      h.oldest = n;
+    bool fits = oldest ? !live(t, n->row.name) : n->row.port == op->in.claim.port;
+    bool better =
+        !found || (oldest ? n->row.used_at < found->row.used_at : n->row.used_at > found->row.used_at);
+    if (fits && better)
+      found = n;
   }
-  return h;
+  return found;
 }
 
-static int allocate_wanted(struct tables *t, struct store_op *op, const struct holdings *h) {
+static int allocate_wanted(struct tables *t, struct store_op *op, const struct owner_row *o) {
   const char *want = op->in.claim.names[0];
   struct name_row *n = find_name(t, want);
   if (n && !strcmp(n->row.owner, op->in.claim.principal))
@@ -210,7 +267,7 @@ static int allocate_wanted(struct tables *t, struct store_op *op, const struct h
     op_taken(op, want, n->row.owner);
     return 0;
   }
-  if (h->count >= LIMIT_NAMES_PER_PRINCIPAL) {
+  if (o && o->n >= LIMIT_NAMES_PER_PRINCIPAL) {
     op_too_many(op);
     return 0;
   }
@@ -218,14 +275,15 @@ static int allocate_wanted(struct tables *t, struct store_op *op, const struct h
 }
 
 static int allocate(struct tables *t, struct store_op *op) {
-  struct holdings h = look_through(t, op);
+  struct owner_row *o = find_owner(t, op->in.claim.principal);
   if (op->in.claim.wanted)
-    return allocate_wanted(t, op, &h);
-  if (h.same_port)
-    return use_name(t, op, h.same_port);
-  if (h.count >= LIMIT_NAMES_PER_PRINCIPAL) {
-    if (h.oldest)
-      return use_name(t, op, h.oldest);
+    return allocate_wanted(t, op, o);
+  struct name_row *n = own_name(t, op, o, false);
+  if (n)
+    return use_name(t, op, n);
+  if (o && o->n >= LIMIT_NAMES_PER_PRINCIPAL) {
+    if ((n = own_name(t, op, o, true)))
+      return use_name(t, op, n);
     op_too_many(op);
     return 0;
   }
@@ -270,6 +328,36 @@ static void list_names(struct tables *t, struct store_op *op) {
 
 /* --- tunnels --- */
 
+/* Binding and closing again and again must not fill the store: of a name the last closed tunnel stays. */
+static int drop_others(struct tables *t, struct store_op *op, const char *id, const char *name) {
+  struct tunnel_row *u, *next;
+  int err = 0;
+  HASH_ITER(hh, t->tunnels, u, next) {
+    if (!err && u->row.status == STORE_CLOSED && strcmp(u->row.id, id) && !strcmp(u->row.name, name)) {
+      struct store_tunnel row = u->row;
+      err = change(t, op, CHANGE_TUNNEL_GONE, &row);
+    }
+  }
+  return err;
+}
+
+static int put_tunnel_row(struct tables *t, struct store_op *op) {
+  const struct store_tunnel *row = &op->in.tunnel;
+  op->reply.n = 1;
+  int err = change(t, op, CHANGE_TUNNEL, row);
+  return err ? err : drop_others(t, op, row->id, row->name);
+}
+
+/* The name of a tunnel that closes was in use till now. */
+static int touch_name(struct tables *t, struct store_op *op, const struct store_tunnel *of) {
+  struct name_row *n = find_name(t, of->name);
+  if (!n || strcmp(n->row.owner, of->owner) || n->row.used_at >= op->now)
+    return 0;
+  struct store_name row = n->row;
+  row.used_at = op->now;
+  return change(t, op, CHANGE_NAME, &row);
+}
+
 static int set_status(struct tables *t, struct store_op *op) {
   struct tunnel_row *u = find_tunnel(t, op->in.change.id);
   if (!u) {
@@ -283,7 +371,10 @@ static int set_status(struct tables *t, struct store_op *op) {
   struct store_tunnel row = u->row;
   row.status = op->in.change.status;
   op->reply.n = 1;
-  return change(t, op, CHANGE_TUNNEL, &row);
+  int err = change(t, op, CHANGE_TUNNEL, &row);
+  if (!err && row.status == STORE_CLOSED && !(err = touch_name(t, op, &row)))
+    err = drop_others(t, op, row.id, row.name);
+  return err;
 }
 
 static void list_tunnels(struct tables *t, struct store_op *op) {
@@ -299,19 +390,24 @@ static void list_tunnels(struct tables *t, struct store_op *op) {
   }
 }
 
+static bool tunnel_old(const struct store_op *op, const struct store_tunnel *row) {
+  return row->status == STORE_CLOSED && row->created_at < days_before(op, STORE_KEEP_DAYS);
+}
+
 static int reset_tunnels(struct tables *t, struct store_op *op) {
-  int64_t old = op->now - (int64_t)STORE_KEEP_DAYS * 86400;
   size_t closed = 0;
   struct tunnel_row *u, *next;
   HASH_ITER(hh, t->tunnels, u, next) {
     struct store_tunnel row = u->row;
     int err = 0;
-    if (row.status == STORE_CLOSED && row.created_at < old) {
+    if (tunnel_old(op, &row)) {
       err = change(t, op, CHANGE_TUNNEL_GONE, &row);
     } else if (row.status != STORE_CLOSED && under(row.name, op->in.base)) {
       row.status = STORE_CLOSED;
       closed++;
-      err = change(t, op, CHANGE_TUNNEL, &row);
+      err = touch_name(t, op, &row);
+      if (!err)
+        err = change(t, op, CHANGE_TUNNEL, &row);
     }
     if (err)
       return err;
@@ -331,7 +427,7 @@ static int append_audit(struct tables *t, struct store_op *op) {
 }
 
 static void verify_audit(struct tables *t, struct store_op *op) {
-  const uint8_t *before = t->before;
+  const uint8_t *before = t->before.hash;
   for (struct audit_node *a = t->audits; a; a = a->next) {
     if (!audit_hash_ok(&a->row, before)) {
       op_bad_audit(op, a->row.seq);
@@ -340,6 +436,65 @@ static void verify_audit(struct tables *t, struct store_op *op) {
     before = a->row.hash;
     op->reply.n++;
   }
+}
+
+/* --- forgetting --- */
+
+bool tables_audit_old(const struct tables *t, const struct store_op *op, uint64_t seq, int64_t at) {
+  return at < days_before(op, LIMIT_AUDIT_DAYS) || t->seq - seq >= LIMIT_AUDIT_ROWS;
+}
+
+int tables_forget_audits(struct tables *t, struct store_op *op, const struct anchor *a) {
+  if (a->seq <= t->before.seq)
+    return 0;
+  op->reply.n += a->seq - t->before.seq;
+  return change(t, op, CHANGE_ANCHOR, a);
+}
+
+static int forget_names(struct tables *t, struct store_op *op) {
+  int64_t drawn = days_before(op, LIMIT_NAME_DRAWN_DAYS), wanted = days_before(op, LIMIT_NAME_WANTED_DAYS);
+  struct name_row *n, *next;
+  HASH_ITER(hh, t->names, n, next) {
+    if (op->reply.n >= FORGET_NAMES || n->row.used_at >= (n->row.drawn ? drawn : wanted) ||
+        live(t, n->row.name))
+      continue;
+    struct store_name row = n->row;
+    int err = change(t, op, CHANGE_NAME_GONE, &row);
+    if (err)
+      return err;
+    op->reply.n++;
+  }
+  return 0;
+}
+
+static int forget_tunnels(struct tables *t, struct store_op *op) {
+  struct tunnel_row *u, *next;
+  HASH_ITER(hh, t->tunnels, u, next) {
+    if (!tunnel_old(op, &u->row))
+      continue;
+    struct store_tunnel row = u->row;
+    int err = change(t, op, CHANGE_TUNNEL_GONE, &row);
+    if (err)
+      return err;
+    op->reply.n++;
+  }
+  return 0;
+}
+
+static int forget(struct tables *t, struct store_op *op) {
+  struct clock_seen clock = t->clock;
+  clock_note(&clock, op->now);
+  int err = change(t, op, CHANGE_CLOCK, &clock);
+  if (err || !clock_steady(&clock))
+    return err;
+  if ((err = forget_names(t, op)) || (err = forget_tunnels(t, op)))
+    return err;
+  struct anchor a = {0};
+  for (struct audit_node *n = t->audits; n && tables_audit_old(t, op, n->row.seq, n->row.at); n = n->next) {
+    a.seq = n->row.seq;
+    memcpy(a.hash, n->row.hash, HASH_BYTES);
+  }
+  return tables_forget_audits(t, op, &a);
 }
 
 int tables_run(struct tables *t, struct store_op *op) {
@@ -352,8 +507,7 @@ int tables_run(struct tables *t, struct store_op *op) {
     list_names(t, op);
     return 0;
   case OP_TUNNEL_PUT:
-    op->reply.n = 1;
-    return change(t, op, CHANGE_TUNNEL, &op->in.tunnel);
+    return put_tunnel_row(t, op);
   case OP_TUNNEL_STATUS:
     return set_status(t, op);
   case OP_TUNNELS:
@@ -361,6 +515,8 @@ int tables_run(struct tables *t, struct store_op *op) {
     return 0;
   case OP_TUNNELS_RESET:
     return reset_tunnels(t, op);
+  case OP_FORGET:
+    return forget(t, op);
   case OP_AUDIT:
     return append_audit(t, op);
   case OP_AUDIT_VERIFY:

@@ -6,7 +6,15 @@
 
 struct name_row {
   struct store_name row;
-  UT_hash_handle hh; /* by name */
+  struct owner_row *owner;
+  struct name_row *prev, *next; /* of the same owner */
+  UT_hash_handle hh;            /* by name */
+};
+struct owner_row { /* as long as it has a name */
+  char owner[STORE_PRINCIPAL];
+  struct name_row *names;
+  unsigned n;
+  UT_hash_handle hh;
 };
 struct tunnel_row {
   struct store_tunnel row;
@@ -18,19 +26,33 @@ struct audit_node {
 };
 
 /* Told of each change, as the row's new image, before it is made. An error stops the operation. */
-enum change { CHANGE_NAME, CHANGE_NAME_GONE, CHANGE_TUNNEL, CHANGE_TUNNEL_GONE, CHANGE_AUDIT };
+enum change {
+  CHANGE_NAME,
+  CHANGE_NAME_GONE,
+  CHANGE_TUNNEL,
+  CHANGE_TUNNEL_GONE,
+  CHANGE_AUDIT,
+  CHANGE_ANCHOR, /* a struct anchor: audit rows up to it are forgotten */
+  CHANGE_CLOCK   /* a struct clock_seen */
+};
+struct anchor {
+  uint64_t seq;
+  uint8_t hash[HASH_BYTES]; /* of the last row forgotten */
+};
 typedef int (*tables_note)(void *user, enum change what, const void *row);
 
 struct tables {
   struct name_row *names;
+  struct owner_row *owners;
   struct tunnel_row *tunnels;
+  struct clock_seen clock;
   struct audit_node *audits, **audits_end; /* the newest AUDITS_KEPT; none when keep_audits is false */
   size_t audits_n;
   bool keep_audits;
-  uint64_t seq;               /* of the last audit row */
-  uint8_t last[HASH_BYTES];   /* its hash */
-  uint8_t before[HASH_BYTES]; /* the hash before the oldest row kept */
-  tables_note note;           /* may be NULL */
+  uint64_t seq;             /* of the last audit row */
+  uint8_t last[HASH_BYTES]; /* its hash */
+  struct anchor before;     /* the row before the oldest one kept */
+  tables_note note;         /* may be NULL */
   void *user;
 };
 enum { AUDITS_KEPT = 10000 };
@@ -42,5 +64,10 @@ int tables_run(struct tables *t, struct store_op *op);
 
 /* A row from a journal: put in place without a note. NOMEM; STORE: an audit row out of order. */
 int tables_apply(struct tables *t, enum change what, const void *row);
+
+/* Without keep_audits: the audit rows up to this one are forgotten, as part of OP_FORGET. */
+int tables_forget_audits(struct tables *t, struct store_op *op, const struct anchor *a);
+/* May this audit row be forgotten? */
+bool tables_audit_old(const struct tables *t, const struct store_op *op, uint64_t seq, int64_t at);
 
 #endif

@@ -17,6 +17,7 @@ static int open_sqlite(struct store **out, struct beam_error *e) {
 }
 
 static open_fn driver;
+static int64_t (*right_time)(void);
 
 static int set_up(void **state) {
   struct beam_error e = BEAM_ERROR_INIT;
@@ -29,6 +30,8 @@ static int set_up(void **state) {
 }
 
 static int tear_down(void **state) {
+  store_now = right_time;
+  store_names_total = LIMIT_NAMES_TOTAL;
   store_close(store);
   loop_free(loop);
   store = NULL;
@@ -223,6 +226,174 @@ static void audit(void **state) {
   assert_int_equal(g->seq, 0);
 }
 
+/* --- forgetting --- */
+
+static bool has(const char *principal, const char *name) {
+  struct got *g = ask_names(principal);
+  for (size_t i = 0; i < g->n; i++)
+    if (!strcmp(g->names[i].name, name))
+      return true;
+  return false;
+}
+
+static void names_nobody_used(void **state) {
+  (void)state;
+  set_days(0);
+  ask_name("alice", NULL, list, 3000);
+  ask_name("alice", "shop.tunnel.test", NULL, 3000);
+  assert_int_equal(live_until(0, 89), 0);
+  ask_name("bob", NULL, list, 3000);
+  reopen();
+  assert_int_equal(live_until(89, 90), 0);
+  assert_int_equal(live_until(90, 91), 1);
+  assert_false(has("alice", "one.tunnel.test"));
+  assert_true(has("bob", "two.tunnel.test"));
+  assert_string_equal(ask_name("carol", NULL, list, 3000)->name, "one.tunnel.test");
+  ask_name("bob", NULL, list, 3000); /* used again: 90 days more */
+  assert_int_equal(live_until(91, 181), 0);
+  assert_int_equal(live_until(181, 183), 2);
+  assert_int_equal(live_until(183, 365), 0);
+  reopen();
+  assert_true(has("alice", "shop.tunnel.test"));
+  assert_int_equal(live_until(365, 366), 1);
+  reopen();
+  assert_int_equal(ask_names(NULL)->n, 0);
+}
+
+/* A tunnel open for years keeps its name, and for 90 days after it closed, whoever closed it. */
+static void names_in_use_stay(void **state) {
+  (void)state;
+  set_days(0);
+  ask_name("alice", NULL, list, 3000);
+  ask_name("bob", NULL, list, 3000);
+  struct store_tunnel a = a_tunnel("alice", "one.tunnel.test"), b = a_tunnel("bob", "two.tunnel.test");
+  a.status = b.status = STORE_ACTIVE;
+  ask_put(&a);
+  ask_put(&b);
+  assert_int_equal(live_until(0, 1000), 0);
+  assert_int_equal(ask_status(a.id, STORE_CLOSED)->err, 0);
+  reopen();
+  assert_int_equal(ask_reset("tunnel.test")->n, 1); /* the relay was killed: bob's is closed by this */
+  assert_int_equal(ask_forget()->n, 1);             /* the tunnel's row, closed and old */
+  assert_int_equal(live_until(1000, 1089), 0);
+  assert_true(has("alice", "one.tunnel.test") && has("bob", "two.tunnel.test"));
+  assert_int_equal(live_until(1089, 1091), 2);
+}
+
+/* A clock that jumps costs nobody his name: it has to go evenly for a day first. */
+static void clock_jumps(void **state) {
+  (void)state;
+  set_days(0);
+  ask_name("alice", NULL, list, 3000);
+  ask_audit("bind", "");
+  live_until(0, 3);
+  set_days(5000); /* 2040, for an hour */
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(ask_forget()->n, 0);
+  set_days(5000.5);
+  reopen();
+  assert_int_equal(ask_forget()->n, 0);
+  set_days(3.2); /* corrected */
+  assert_int_equal(ask_forget()->n, 0);
+  assert_int_equal(live_until(3.2, 6), 0);
+  set_days(5000); /* nobody ran it for years, then it runs on */
+  assert_int_equal(ask_forget()->n, 0);
+  set_days(5001);
+  assert_int_equal(ask_forget()->n, 2);
+  assert_int_equal(ask_verify()->err, 0);
+}
+
+static void only_known_names(void **state) {
+  (void)state;
+  struct got g = {0};
+  struct store_claim c = {.principal = "alice",
+                          .candidates = list,
+                          .n = 3,
+                          .base = "tunnel.test",
+                          .port = 3000,
+                          .no_fresh = true};
+  assert_int_equal(store_allocate(store, loop, &c, on_got, &g, NULL), 0);
+  wait_for(&g);
+  assert_int_equal(g.err, BEAM_ERR_LIMIT);
+  assert_true(*g.error.what && *g.error.hint);
+  ask_name("alice", NULL, list, 3000);
+  ask_name("alice", "shop.tunnel.test", NULL, 3000);
+  const char *const wanted[] = {NULL, "shop.tunnel.test", "new.tunnel.test"};
+  for (int i = 0; i < 3; i++) {
+    g.done = false;
+    c.wanted = wanted[i];
+    assert_int_equal(store_allocate(store, loop, &c, on_got, &g, NULL), 0);
+    wait_for(&g);
+    assert_int_equal(g.err, i < 2 ? 0 : BEAM_ERR_LIMIT);
+    assert_false(g.fresh);
+  }
+  assert_int_equal(ask_names(NULL)->n, 2);
+}
+
+static void names_of_all(void **state) {
+  (void)state;
+  store_names_total = 2;
+  ask_name("alice", NULL, list, 3000);
+  ask_name("bob", NULL, list, 3000);
+  struct got *g = ask_name("carol", NULL, list, 3000);
+  assert_int_equal(g->err, BEAM_ERR_LIMIT);
+  assert_true(*g->error.what && *g->error.hint);
+  assert_int_equal(ask_name("carol", "shop.tunnel.test", NULL, 1)->err, BEAM_ERR_LIMIT);
+  assert_int_equal(ask_name("bob", NULL, list, 3000)->err, 0);
+  reopen();
+  assert_int_equal(ask_name("carol", NULL, list, 3000)->err, BEAM_ERR_LIMIT);
+  assert_int_equal(ask_release("bob", "two.tunnel.test")->err, 0);
+  assert_int_equal(ask_name("carol", NULL, list, 3000)->err, 0);
+}
+
+/* Bound and closed again and again: of a name one closed tunnel stays. */
+static void rows_of_closed_tunnels(void **state) {
+  (void)state;
+  struct store_tunnel other = a_tunnel("bob", "two.tunnel.test");
+  ask_put(&other);
+  ask_status(other.id, STORE_CLOSED);
+  for (int i = 0; i < 20; i++) {
+    struct store_tunnel t = a_tunnel("alice", "one.tunnel.test"), next = a_tunnel("alice", "one.tunnel.test");
+    ask_put(&t);
+    ask_put(&next); /* it supersedes t */
+    assert_int_equal(ask_tunnels(NULL, true)->n, 2);
+    ask_status(t.id, STORE_CLOSED);
+    ask_status(next.id, STORE_CLOSED);
+    if (i == 10)
+      reopen();
+    assert_int_equal(ask_tunnels(NULL, false)->n, 2);
+  }
+}
+
+static void old_audit_rows(void **state) {
+  (void)state;
+  set_days(0);
+  for (int i = 1; i <= 5; i++)
+    ask_audit("bind", "old");
+  assert_int_equal(live_until(0, 200), 0);
+  for (int i = 6; i <= 8; i++)
+    ask_audit("bind", "new");
+  assert_int_equal(live_until(200, 400), 0);
+  assert_int_equal(ask_verify()->n, 8);
+  assert_int_equal(live_until(400, 401), 5);
+  assert_int_equal(ask_verify()->n, 3);
+  reopen();
+  struct got *g = ask_verify();
+  assert_int_equal(g->err, 0);
+  assert_int_equal(g->n, 3);
+  assert_int_equal(ask_audit("bind", "newest")->seq, 9);
+  assert_int_equal(ask_verify()->n, 4);
+  assert_int_equal(live_until(401, 1000), 4); /* none is left: the chain goes on from where it was */
+  reopen();
+  assert_int_equal(ask_verify()->err, 0);
+  assert_int_equal(ask_audit("bind", "again")->seq, 10);
+  reopen();
+  g = ask_verify();
+  assert_int_equal(g->err, 0);
+  assert_int_equal(g->n, 1);
+  assert_int_equal(ask_audit("bind", "and again")->seq, 11);
+}
+
 /* --- asking, cancelling, closing --- */
 
 static void never(void *user, int err, const struct store_reply *r) {
@@ -324,12 +495,20 @@ int main(void) {
       store_test(tunnels),
       store_test(reset),
       store_test(audit),
+      store_test(names_nobody_used),
+      store_test(names_in_use_stay),
+      store_test(clock_jumps),
+      store_test(only_known_names),
+      store_test(names_of_all),
+      store_test(rows_of_closed_tunnels),
+      store_test(old_audit_rows),
       store_test(cancelled_answers_do_not_come),
       store_test(nobody_waits),
       store_test(bad_arguments),
       store_test(loop_freed_first),
       store_test(race),
   };
+  right_time = store_now;
   driver = open_memory;
   int bad = cmocka_run_group_tests_name("memory", tests, NULL, NULL);
   driver = open_file;

@@ -114,6 +114,10 @@ static void changed_audit(void **state) {
               {"INSERT INTO audit SELECT 6,at,actor,action,subject,detail,hash FROM audit WHERE seq=5",
                BEAM_ERR_STORE, 6},
               {"UPDATE audit SET hash=x'00' WHERE seq=4", BEAM_ERR_STORE, 4},
+              {"DELETE FROM audit WHERE seq=5", BEAM_ERR_STORE, 5}, /* cut off at the end */
+              {"DELETE FROM audit WHERE seq>2", BEAM_ERR_STORE, 3},
+              {"DELETE FROM audit", BEAM_ERR_STORE, 1},
+              {"DELETE FROM meta", BEAM_ERR_STORE, 6},
               {"UPDATE names SET used_at=1", 0, 0}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     unlink(tmp_path("db"));
@@ -128,6 +132,31 @@ static void changed_audit(void **state) {
     assert_int_equal(g->seq, rows[i].seq);
     close_it();
   }
+}
+
+/* A store made before anything was forgotten: its names are counted, its chain goes on. */
+static void of_an_older_beam(void **state) {
+  (void)state;
+  assert_int_equal(open_it(), 0);
+  for (int k = 0; k < 3; k++)
+    ask_audit("bind", "a detail");
+  ask_name("alice", "one.tunnel.test", NULL, 1);
+  ask_name("alice", "two.tunnel.test", NULL, 1);
+  close_it();
+  sql("DROP TABLE meta; DROP TRIGGER names_more; DROP TRIGGER names_less; DROP INDEX names_used; DROP INDEX "
+      "tunnels_closed; PRAGMA user_version=1");
+  assert_int_equal(open_it(), 0);
+  assert_int_equal(ask_verify()->n, 3);
+  assert_int_equal(ask_audit("bind", "another")->seq, 4);
+  assert_int_equal(ask_verify()->n, 4);
+  store_names_total = 3;
+  assert_int_equal(ask_name("alice", "three.tunnel.test", NULL, 1)->err, 0);
+  assert_int_equal(ask_name("alice", "four.tunnel.test", NULL, 1)->err, BEAM_ERR_LIMIT);
+  store_names_total = LIMIT_NAMES_TOTAL;
+  close_it();
+  sql("DELETE FROM audit WHERE seq=4");
+  assert_int_equal(open_it(), 0);
+  assert_int_equal(ask_verify()->seq, 4);
 }
 
 /* --- full disk --- */
@@ -370,10 +399,10 @@ static void close_finishes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      sqlite_test(private_file),   sqlite_test(damaged),        sqlite_test(of_a_newer_beam),
-      sqlite_test(changed_audit),  sqlite_test(full_disk),      sqlite_test(file_size_limit),
-      sqlite_test(killed),         sqlite_test(processes_race), sqlite_test(full_queue),
-      sqlite_test(close_finishes),
+      sqlite_test(private_file),     sqlite_test(damaged),        sqlite_test(of_a_newer_beam),
+      sqlite_test(of_an_older_beam), sqlite_test(changed_audit),  sqlite_test(full_disk),
+      sqlite_test(file_size_limit),  sqlite_test(killed),         sqlite_test(processes_race),
+      sqlite_test(full_queue),       sqlite_test(close_finishes),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,8 +35,14 @@ struct got *ask_put(const struct store_tunnel *t);
 struct got *ask_status(const char *id, enum store_status st);
 struct got *ask_tunnels(const char *owner, bool live);
 struct got *ask_reset(const char *base);
+struct got *ask_forget(void);
 struct got *ask_audit(const char *action, const char *detail);
 struct got *ask_verify(void);
+
+/* The store's clock from now on: days after some day. */
+void set_days(double days);
+/* Ask to forget every day and a half; rows forgotten in all. */
+size_t live_until(double from, double to);
 
 struct store_tunnel a_tunnel(const char *owner, const char *name);
 

@@ -12,7 +12,11 @@
 #include "base/err.h"
 #include "quic/conn.h"
 
-enum { PIECES = 4, FINE_NS = 2 * QUIC_NS_PER_MS };
+enum {
+  PIECES = 4,
+  FINE_NS = 2 * QUIC_NS_PER_MS,
+  PACE_NS = QUIC_NS_PER_MS / 4 /* no wake-up sooner: it costs some microseconds. The engine makes up for it */
+};
 
 /* --- one packet --- */
 
@@ -197,8 +201,10 @@ static void arm(struct quic_conn *c, bool more) {
   if (at == UINT64_MAX)
     return;
   uint64_t wait = at > now ? at - now : 0;
-  if (wait < FINE_NS && !loop_is_virtual(c->loop))
-    quic_endpoint_pace(c->ep, c, at);
+  bool paced = c->want && wait < FINE_NS &&
+               !loop_is_virtual(c->loop); /* acknowledgements, losses: a millisecond will do */
+  if (paced)
+    quic_endpoint_pace(c->ep, c, wait < PACE_NS ? now + PACE_NS : at);
   else if (timer_start(&c->timer, (wait + QUIC_NS_PER_MS - 1) / QUIC_NS_PER_MS))
     quic_conn_failed(c, NGTCP2_ERR_NOMEM);
 }

@@ -96,6 +96,8 @@ void udp_memnet_set(struct udp_net *n, const struct udp_memnet_conf *conf); /* t
 /* A black hole towards sockets that were opened with a port (servers), from them, both, or none. */
 enum { UDP_MEMNET_TO = 1, UDP_MEMNET_FROM = 2 };
 void udp_memnet_blackhole(struct udp_net *n, int directions);
+/* The socket on `port` is on another one from now on: packets to `port` find whoever opens it next. */
+void udp_memnet_rename(struct udp_net *n, uint16_t port, uint16_t to);
 void udp_memnet_free(struct udp_net *n); /* its sockets are closed already */
 
 #endif

@@ -186,6 +186,12 @@ void udp_memnet_blackhole(struct udp_net *n, int directions) {
   ((struct memnet *)n)->hole = directions;
 }
 
+void udp_memnet_rename(struct udp_net *n, uint16_t port, uint16_t to) {
+  for (struct memsock *k = ((struct memnet *)n)->socks; k; k = k->next)
+    if (addr_port(&k->u.addr) == port)
+      ((struct sockaddr_in *)&k->u.addr)->sin_port = htons(to);
+}
+
 void udp_memnet_free(struct udp_net *n) {
   struct memnet *m = (struct memnet *)n;
   if (!m)

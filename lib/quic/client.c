@@ -40,7 +40,7 @@ int quic_conn_rebind(struct quic_conn *c) {
     return BEAM_ERR_INVALID;
   if (c->dead || !c->ng)
     return BEAM_ERR_CLOSED;
-  if (!c->up)
+  if (!c->confirmed)
     return BEAM_AGAIN;
   struct udp_conf udp = {.net = e->conf.net, .peer = &c->peer};
   int err = udp_open(c->loop, &udp, &quic_endpoint_events, e, &fresh);

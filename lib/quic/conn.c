@@ -418,7 +418,7 @@ void quic_conn_info(struct quic_conn *c, struct quic_conn_info *out) {
 int quic_conn_update_keys(struct quic_conn *c) {
   if (c->dead || !c->ng)
     return BEAM_ERR_CLOSED;
-  if (ngtcp2_conn_initiate_key_update(c->ng, alarm_now(c->loop)))
+  if (!c->confirmed || ngtcp2_conn_initiate_key_update(c->ng, alarm_now(c->loop)))
     return BEAM_AGAIN;
   quic_conn_flush_soon(c);
   return 0;

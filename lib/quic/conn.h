@@ -163,7 +163,8 @@ struct quic_conn {
 
   unsigned server : 1;
   unsigned half_open : 1;
-  unsigned up : 1; /* handshake complete */
+  unsigned up : 1;        /* handshake complete */
+  unsigned confirmed : 1; /* and the server has said that it knows */
   unsigned accepted : 1;
   unsigned tell_ready : 1, tell_closed : 1, tell_room : 1;
   unsigned told_ready : 1;

@@ -37,8 +37,9 @@ static long add_datagram(struct packet *k) {
   if (!k->c->up || !quic_datagram_next(k->c, &p, &n))
     return 0;
   ngtcp2_vec v = {(uint8_t *)p, n};
-  ngtcp2_ssize got = ngtcp2_conn_writev_datagram(k->c->ng, &k->path.path, &k->info, k->p, QUIC_PAYLOAD_MAX,
-                                                 &accepted, NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &v, 1, k->ts);
+  ngtcp2_ssize got =
+      ngtcp2_conn_writev_datagram(k->c->ng, &k->path.path, &k->info, k->p, QUIC_PAYLOAD_MAX, &accepted,
+                                  NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &v, n ? 1 : 0, k->ts);
   bool refused = got == NGTCP2_ERR_INVALID_ARGUMENT || got == NGTCP2_ERR_INVALID_STATE;
   if (accepted || refused)
     quic_datagram_done(k->c);

@@ -97,12 +97,19 @@ static int on_handshake_completed(ngtcp2_conn *ng, void *user) {
   (void)ng;
   struct quic_conn *c = user;
   c->up = 1;
+  c->confirmed = c->server;
   c->tell_ready = 1;
   c->tell_room = c->no_datagram_room;
   c->no_datagram_room = 0;
   quic_endpoint_half_open(c, false);
   quic_tls_agreed(c);
   quic_conn_tell_soon(c);
+  return 0;
+}
+
+static int on_handshake_confirmed(ngtcp2_conn *ng, void *user) {
+  (void)ng;
+  ((struct quic_conn *)user)->confirmed = 1;
   return 0;
 }
 
@@ -169,6 +176,7 @@ static const ngtcp2_callbacks callbacks = {
     .update_key = ngtcp2_crypto_update_key_cb,
     .stream_reset = on_stream_reset,
     .extend_max_stream_data = on_stream_credit,
+    .handshake_confirmed = on_handshake_confirmed,
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .recv_datagram = on_datagram,

@@ -84,7 +84,7 @@ static int check(struct chain *k, const struct tls_client_config *trust, bool se
       !faults;
   if (sound)
     note_anchor(k, anchors);
-  gnutls_x509_trust_list_deinit(anchors, 0);
+  gnutls_x509_trust_list_deinit(anchors, trust->trust == TLS_TRUST_CA); /* else they are of the chain */
   if (sound && trust->trust == TLS_TRUST_CA && trust->server_name && !trust->name_any)
     sound = covers(k->crt[0], trust->server_name);
   if (!sound)

@@ -25,7 +25,10 @@ const char *beam_version(void) {
 }
 
 const char *beam_features(void) {
-  return "h2"
+  return "h2,ws"
+#ifndef BEAM_NO_QUIC
+         ",quic"
+#endif
 #ifndef BEAM_NO_GNUTLS
          ",gnutls-aead"
 #endif

@@ -90,6 +90,8 @@ static int choose_transports(struct reach *r, const char *text, struct beam_erro
       bar(r, (enum uplink_transport)i, "not in this build");
   if (r->proxy.kind != PROXY_NONE && uplink_can(UPLINK_QUIC))
     bar(r, UPLINK_QUIC, "not through a proxy");
+  if (r->conf.net != &net_sockets)
+    bar(r, UPLINK_QUIC, "this network has streams only"); /* a simulated one */
   return 0;
 }
 

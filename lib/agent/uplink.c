@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "identity/cert.h"
@@ -11,6 +12,9 @@
 #include "io/proxy.h"
 #include "link/greet.h"
 #include "link/ws.h"
+#ifndef BEAM_NO_QUIC
+#include "quic/dial.h"
+#endif
 #include "tls/tls.h"
 
 enum { DIAL_MS = 10000 };
@@ -23,6 +27,7 @@ struct uplink {
   struct tls *tls; /* the outer one, then the inner one */
   struct tls_context *outer, *ctx;
   struct ws_upgrade *upgrade;
+  struct quic_dial *quic;
   struct link *link;
   bool first_use;           /* remember the CA once the relay has proved itself */
   struct uplink_result out; /* why: filled where the cause is known best */
@@ -34,7 +39,12 @@ const char *uplink_name(enum uplink_transport t) {
 }
 
 bool uplink_can(enum uplink_transport t) {
+#ifdef BEAM_NO_QUIC
   return t != UPLINK_QUIC;
+#else
+  (void)t;
+  return true;
+#endif
 }
 
 static void release(struct uplink *u) {
@@ -42,6 +52,9 @@ static void release(struct uplink *u) {
   if (u->tls)
     tls_cancel(u->tls);
   ws_cancel(u->upgrade);
+#ifndef BEAM_NO_QUIC
+  quic_dial_cancel(u->quic);
+#endif
   link_close(u->link, BEAM_ERR_CLOSED);
   tls_context_unref(u->outer);
   tls_context_unref(u->ctx);
@@ -95,6 +108,12 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
   outcome(u, 0);
 }
 
+static int greet(struct uplink *u) {
+  struct greet_agent_conf conf = {.device = u->conf.device, .token = u->conf.token, .resume = u->conf.resume};
+  memcpy(conf.relay, u->out.relay_id, sizeof conf.relay);
+  return greet_agent(u->link, &conf, on_greeted, u);
+}
+
 static void on_tls(void *user, int err, struct stream *s, const struct tls_info *info) {
   (void)info;
   struct uplink *u = user;
@@ -104,10 +123,8 @@ static void on_tls(void *user, int err, struct stream *s, const struct tls_info 
     stream_close(s, err);
   else if (!err)
     err = link_h2_new(s, LINK_AGENT, exporter, &u->link);
-  struct greet_agent_conf conf = {.device = u->conf.device, .token = u->conf.token, .resume = u->conf.resume};
-  memcpy(conf.relay, u->out.relay_id, sizeof conf.relay);
   if (!err)
-    err = greet_agent(u->link, &conf, on_greeted, u);
+    err = greet(u);
   if (err)
     outcome(u, err);
 }
@@ -155,6 +172,35 @@ static int start_inner(struct uplink *u, struct stream *s) {
     stream_close(s, err);
   return err ? err : tls_connect(s, u->ctx, on_tls, u, &u->tls);
 }
+
+/* --- QUIC --- */
+
+#ifndef BEAM_NO_QUIC
+static void on_quic(void *user, struct quic_conn *c, int err) {
+  struct uplink *u = user;
+  u->quic = NULL;
+  if (!err)
+    err = link_quic_new(c, LINK_AGENT, &u->link);
+  if (!err)
+    err = greet(u);
+  if (err)
+    outcome(u, err);
+}
+
+static int start_quic(struct uplink *u) {
+  struct quic_client_conf c = {.tls = {.alpn = alpn,
+                                       .alpn_required = true,
+                                       .server_name = u->conf.host,
+                                       .name_any = true,
+                                       .trust = TLS_TRUST_CHAIN,
+                                       .verify = verify,
+                                       .min_version = TLS_1_3,
+                                       .link = true,
+                                       .user = u},
+                               .peer_bidi = LIMIT_LINK_STREAMS};
+  return quic_dial(u->conf.loop, u->conf.host, u->conf.port, &c, DIAL_MS, on_quic, u, &u->quic);
+}
+#endif
 
 /* --- through WebSocket --- */
 
@@ -228,8 +274,14 @@ int uplink_start(const struct uplink_conf *conf, uplink_cb cb, void *user, struc
   u->cb = cb;
   u->user = user;
   u->out.why = (struct beam_error)BEAM_ERROR_INIT;
-  int err = proxy_dial(conf->net, conf->loop, conf->proxy, conf->host, conf->port, DIAL_MS, on_dialled, u,
-                       &u->dial);
+  int err;
+#ifndef BEAM_NO_QUIC
+  if (conf->transport == UPLINK_QUIC)
+    err = start_quic(u);
+  else
+#endif
+    err = proxy_dial(conf->net, conf->loop, conf->proxy, conf->host, conf->port, DIAL_MS, on_dialled, u,
+                     &u->dial);
   if (err) {
     free(u);
     return err;

@@ -207,14 +207,6 @@ static void on_resolved(void *user, const struct sockaddr_storage *addrs, size_t
   try_next(d);
 }
 
-static bool is_localhost(const char *host) {
-  size_t n = strlen(host);
-  if (n && host[n - 1] == '.')
-    n--;
-  return (n == 9 && !strncasecmp(host, "localhost", 9)) ||
-         (n > 10 && !strncasecmp(host + n - 10, ".localhost", 10));
-}
-
 int sockets_dial(struct net *net, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
                  dial_cb cb, void *user, struct dial **out) {
   (void)net;
@@ -232,18 +224,13 @@ int sockets_dial(struct net *net, struct loop *l, const char *host, uint16_t por
   task_init(&d->told, tell, d);
   if ((err = timer_start(&d->timeout, timeout_ms)))
     goto fail;
-  if (is_localhost(host)) {
-    addr_literal("::1", port, &d->addrs[0]);
-    addr_literal("127.0.0.1", port, &d->addrs[1]);
-    d->n = 2;
-  } else if (addr_literal(host, port, &d->addrs[0])) {
-    d->n = 1;
-  } else if (!strncmp(host, "unix:", 5) || !host[0]) {
+  d->n = resolve_now(host, port, d->addrs);
+  if (!d->n && (!strncmp(host, "unix:", 5) || !host[0])) {
     err = BEAM_ERR_INVALID;
     goto fail;
-  } else if ((err = resolve_start(l, host, port, on_resolved, d, &d->resolve))) {
-    goto fail;
   }
+  if (!d->n && (err = resolve_start(l, host, port, on_resolved, d, &d->resolve)))
+    goto fail;
   if (d->n)
     try_next(d); /* tells by a task, even when the kernel answers at once */
   metric_add(METRIC_DIALS, 1);

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/str.h"
 #include "io/sockets.h"
@@ -103,4 +104,20 @@ int addr_split(const char *text, uint16_t def_port, char *host, size_t cap, uint
   host[h.n] = 0;
   *port = (uint16_t)number;
   return 0;
+}
+
+/* --- names that need no asking --- */
+
+static bool is_localhost(const char *host) {
+  size_t n = strlen(host);
+  if (n && host[n - 1] == '.')
+    n--;
+  return (n == 9 && !strncasecmp(host, "localhost", 9)) ||
+         (n > 10 && !strncasecmp(host + n - 10, ".localhost", 10));
+}
+
+size_t resolve_now(const char *host, uint16_t port, struct sockaddr_storage out[RESOLVE_NOW]) {
+  if (is_localhost(host))
+    return (size_t)addr_literal("::1", port, &out[0]) + (size_t)addr_literal("127.0.0.1", port, &out[1]);
+  return addr_literal(host, port, &out[0]);
 }

@@ -5,6 +5,7 @@
 #include <sys/un.h>
 
 #include "io/net.h"
+#include "io/resolve.h"
 
 /* Length of an address for bind and connect. */
 socklen_t addr_len(const struct sockaddr_storage *a);
@@ -21,12 +22,5 @@ int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t por
 uint16_t sockets_port(struct listener *ls);
 void sockets_unlisten(struct listener *ls);
 
-/* resolve.c: names to addresses by the system's resolver (hosts file, nsswitch, RFC 6724 order) on a thread of its own. */
-struct resolve;
-typedef void (*resolve_cb)(void *user, const struct sockaddr_storage *addrs, size_t n, int err);
-/* cb comes from the loop, once; addrs is borrowed. NOMEM, LIMIT. */
-int resolve_start(struct loop *l, const char *host, uint16_t port, resolve_cb cb, void *user,
-                  struct resolve **out);
-void resolve_cancel(struct resolve *r); /* before cb: it does not come */
 
 #endif

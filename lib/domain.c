@@ -117,7 +117,8 @@ int beam_domain_allocate(beam_domain *d, const char *principal, const char *want
     return err_set(err, BEAM_ERR_INVALID, NULL, "an argument is missing");
   struct beam_error why = BEAM_ERROR_INIT;
   struct answer a = {.name = name};
-  int e = domain_allocate(d->domain, d->loop, principal, wanted, port, on_answer, &a, NULL, &why);
+  struct domain_claim c = {.principal = principal, .wanted = wanted, .local_port = port};
+  int e = domain_allocate(d->domain, d->loop, &c, on_answer, &a, NULL, &why);
   if (e && why.code)
     return err_set(err, e, why.hint, "%s", why.what);
   return wait_for(d, &a, e, err);

@@ -117,6 +117,11 @@
 #define LIMIT_AUDIT_DAYS 400u       /* the audit chain reaches back a year and a month: yearly reviews fit */
 #define LIMIT_AUDIT_ROWS                                                                                     \
   1000000u /* ... unless strangers filled it: about 300 MB, six days of the full rate on one worker */
+#define LIMIT_FORGET_MS                                                                                      \
+  3600000u /* how often too old rows are looked for: in between no flood makes more than a few MB of them */
+#define LIMIT_FRESH_PER_HOUR                                                                                 \
+  100u                           /* new names for one address: a classroom behind NAT fits, a flood does not */
+#define LIMIT_FRESH_ADDRS 65536u /* addresses that got some within the hour: 6 MB; beyond, nobody new gets any */
 #define LIMIT_AUDIT_RATE                                                                                     \
   2u /* audit rows a second and worker, on average: strangers cause them, and they stay */
 #define LIMIT_AUDIT_BURST 200u       /* a relay that restarts sees all its agents at once */

@@ -64,13 +64,14 @@ static int handed_in(int err, struct beam_error *e) {
 /* Ten friendly names, then eight hex digits, all tried in the store's one transaction. */
 enum { CANDIDATES = LIMIT_NAME_DRAWS + 1 };
 
-int domain_allocate(struct domain *d, struct loop *l, const char *principal, const char *wanted,
-                    uint16_t port, store_cb cb, void *user, struct store_op **op, struct beam_error *e) {
+int domain_allocate(struct domain *d, struct loop *l, const struct domain_claim *a, store_cb cb, void *user,
+                    struct store_op **op, struct beam_error *e) {
   char names[CANDIDATES][HOST_MAX], label[LABEL_MAX];
   const char *list[CANDIDATES];
-  struct store_claim c = {.principal = principal, .base = d->base, .port = port};
-  if (wanted && *wanted) {
-    int err = wanted_name(d, wanted, names[0], e);
+  struct store_claim c = {
+      .principal = a->principal, .base = d->base, .port = a->local_port, .no_fresh = a->no_fresh};
+  if (a->wanted && *a->wanted) {
+    int err = wanted_name(d, a->wanted, names[0], e);
     if (err)
       return err;
     c.wanted = names[0];
@@ -95,9 +96,9 @@ uint16_t domain_port(const char *name) {
 /* Ports that are tried for one claim, one after the other from a random one on: all of a small range, and enough of a large one. */
 enum { PORTS_TRIED = 128 };
 
-int domain_allocate_port(struct domain *d, struct loop *l, const char *principal, uint16_t wanted,
-                         uint16_t lo, uint16_t hi, uint16_t local_port, store_cb cb, void *user,
-                         struct store_op **op, struct beam_error *e) {
+int domain_allocate_port(struct domain *d, struct loop *l, const struct domain_claim *a, store_cb cb,
+                         void *user, struct store_op **op, struct beam_error *e) {
+  uint16_t wanted = a->port, lo = a->lo, hi = a->hi;
   char names[PORTS_TRIED][HOST_MAX], base[HOST_MAX];
   const char *list[PORTS_TRIED];
   if (!lo || lo > hi)
@@ -112,8 +113,11 @@ int domain_allocate_port(struct domain *d, struct loop *l, const char *principal
     str_fmt(names[i], sizeof names[i], "%u.%s", wanted ? wanted : lo + (start + i) % range, base);
     list[i] = names[i];
   }
-  struct store_claim c = {
-      .principal = principal, .wanted = wanted ? names[0] : NULL, .base = base, .port = local_port};
+  struct store_claim c = {.principal = a->principal,
+                          .wanted = wanted ? names[0] : NULL,
+                          .base = base,
+                          .port = a->local_port,
+                          .no_fresh = a->no_fresh};
   if (!wanted) {
     c.candidates = list;
     c.n = n;

@@ -12,17 +12,23 @@ int domain_new(struct store *s, const char *base, struct domain **out, struct be
 void domain_free(struct domain *d);
 const char *domain_base(const struct domain *d);
 
-/* A name for the principal: `wanted` is a label, or a full name under base, or NULL or "" for one it had for this local port, else a fresh one.
- * 0: cb comes with reply->name, the full name (cancel by store_cancel). At once, without cb: NAME (with text in e), LIMIT, NOMEM, CLOSED.
+struct domain_claim {
+  const char *principal;
+  const char *
+      wanted; /* a label, or a full name under base; NULL or "": one it had for this local port, else a fresh one */
+  uint16_t local_port;
+  uint16_t port, lo, hi; /* for domain_allocate_port() instead of wanted: 0 for any; between lo and hi */
+  bool no_fresh;         /* only what the principal has already, else LIMIT */
+};
+/* 0: cb comes with reply->name, the full name (cancel by store_cancel). At once, without cb: NAME (with text in e), LIMIT, NOMEM, CLOSED.
  * To cb: TAKEN (reply->holder says who), LIMIT, STORE. */
-int domain_allocate(struct domain *d, struct loop *l, const char *principal, const char *wanted,
-                    uint16_t port, store_cb cb, void *user, struct store_op **op, struct beam_error *e);
+int domain_allocate(struct domain *d, struct loop *l, const struct domain_claim *c, store_cb cb, void *user,
+                    struct store_op **op, struct beam_error *e);
 
-/* A public port between lo and hi, kept in the store as the name "PORT.tcp.BASE", so that it sticks to its principal as names do: the wanted one (0: any), the
- * one the principal had for this local port, or a fresh one. As domain_allocate(); domain_port() reads the reply's name. */
-int domain_allocate_port(struct domain *d, struct loop *l, const char *principal, uint16_t wanted,
-                         uint16_t lo, uint16_t hi, uint16_t local_port, store_cb cb, void *user,
-                         struct store_op **op, struct beam_error *e);
+/* A public port, kept in the store as the name "PORT.tcp.BASE", so that it sticks to its principal as names do: the wanted one, the one the principal had for
+ * this local port, or a fresh one. As domain_allocate(); domain_port() reads the reply's name. */
+int domain_allocate_port(struct domain *d, struct loop *l, const struct domain_claim *c, store_cb cb,
+                         void *user, struct store_op **op, struct beam_error *e);
 uint16_t domain_port(const char *name); /* 0: not such a name */
 
 #endif

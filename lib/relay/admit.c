@@ -4,12 +4,8 @@
 #include <string.h>
 #include <uthash.h>
 
-#include "relay/relay.h"
+#include "relay/admit.h"
 
-struct admit_key {
-  uint8_t family;
-  uint8_t prefix[8]; /* IPv4: four bytes; IPv6: the /64 */
-};
 struct admit_row {
   struct admit_key key;
   unsigned count;
@@ -35,17 +31,20 @@ void admit_free(struct admit *a) {
   free(a);
 }
 
-/* False: an address that is not counted: loopback (a web server in front of us, tests), unix. */
-static bool key_of(const struct sockaddr_storage *peer, struct admit_key *k) {
+static bool key_of_v4(const void *addr, struct admit_key *k) {
+  k->family = 4;
+  memcpy(k->prefix, addr, 4);
+  return k->prefix[0] != 127;
+}
+
+bool admit_key_of(const struct sockaddr_storage *peer, struct admit_key *k) {
   memset(k, 0, sizeof *k);
-  if (peer->ss_family == AF_INET) {
-    const struct sockaddr_in *a = (const struct sockaddr_in *)peer;
-    k->family = 4;
-    memcpy(k->prefix, &a->sin_addr, 4);
-    return k->prefix[0] != 127;
-  }
+  if (peer->ss_family == AF_INET)
+    return key_of_v4(&((const struct sockaddr_in *)peer)->sin_addr, k);
   if (peer->ss_family == AF_INET6) {
     const struct sockaddr_in6 *a = (const struct sockaddr_in6 *)peer;
+    if (IN6_IS_ADDR_V4MAPPED(&a->sin6_addr)) /* IPv4 on a listener of both: not all of it is one subscriber */
+      return key_of_v4(a->sin6_addr.s6_addr + 12, k);
     k->family = 6;
     memcpy(k->prefix, &a->sin6_addr, 8);
     return !IN6_IS_ADDR_LOOPBACK(&a->sin6_addr);
@@ -55,7 +54,7 @@ static bool key_of(const struct sockaddr_storage *peer, struct admit_key *k) {
 
 bool admit_enter(struct admit *a, const struct sockaddr_storage *peer) {
   struct admit_key k;
-  if (!key_of(peer, &k))
+  if (!admit_key_of(peer, &k))
     return true;
   struct admit_row *r;
   HASH_FIND(hh, a->rows, &k, sizeof k, r);
@@ -75,7 +74,7 @@ bool admit_enter(struct admit *a, const struct sockaddr_storage *peer) {
 void admit_leave(struct admit *a, const struct sockaddr_storage *peer) {
   struct admit_key k;
   struct admit_row *r = NULL;
-  if (!key_of(peer, &k))
+  if (!admit_key_of(peer, &k))
     return;
   HASH_FIND(hh, a->rows, &k, sizeof k, r);
   if (!r || --r->count)

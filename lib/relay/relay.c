@@ -14,6 +14,8 @@
 #include "obs/metrics.h"
 #include "relay/drain.h"
 #include "relay/listen_quic.h"
+#include "relay/forget.h"
+#include "relay/fresh.h"
 #include "relay/peers.h"
 #include "relay/server.h"
 #include "relay/tickets.h"
@@ -231,6 +233,8 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   if (!e && r->conf.agent_token_file)
     e = tokens_load(r->conf.agent_token_file, &r->tokens, err);
   if (!e)
+    e = fresh_new(&r->fresh);
+  if (!e)
     e = store_open(r->conf.data_dir, &r->store, err);
   if (!e)
     e = domain_new(r->store, r->conf.domain, &r->domain, err);
@@ -252,6 +256,7 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   if (r->plain_n)
     text_of(r->http_text, sizeof r->http_text, &r->plain_spec[0]);
   store_tunnels_reset(r->store, r->workers[0].loop, r->conf.domain, NULL, NULL, NULL);
+  forget_start(&r->workers[0]);
   e = start_threads(r, err);
   if (e) {
     relay_stop(r);
@@ -303,6 +308,7 @@ void relay_stop(struct relay *r) {
   certs_free(r->certs);
   domain_free(r->domain);
   tokens_free(r->tokens);
+  fresh_free(r->fresh);
   ca_free(r->ca);
   free_strings(r);
   free(r);

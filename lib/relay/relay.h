@@ -26,6 +26,7 @@ struct session;
 struct visitor;
 struct waiting;
 struct admit;
+struct fresh;
 
 struct listen_spec {
   char host[256];
@@ -64,6 +65,8 @@ struct worker {
   struct admit *admit;
   struct audit_gate audit;
   struct loop_timer sweep;
+  struct store_op *forgetting; /* worker 0 */
+  uint64_t forgot_at;          /* worker 0: when that began last */
   struct { /* drain.c */
     struct loop_timer tick, grace;
     int did;                     /* the state whose part is done */
@@ -80,6 +83,7 @@ struct relay {
   struct domain *domain;
   struct certs *certs;
   struct tokens *tokens; /* NULL: none asked for */
+  struct fresh *fresh;
   struct cert *link_leaf;
   uint8_t quic_key[32];
   struct tls_tickets *tickets;

@@ -12,6 +12,7 @@
 #include "identity/trust.h"
 #include "link/greet.h"
 #include "relay/audit.h"
+#include "relay/fresh.h"
 #include "relay/drain.h"
 #include "relay/raw.h"
 #include "wire/host.h"
@@ -31,6 +32,7 @@ struct tunnel {
   unsigned ports_tried;      /* TCP: those that were drawn and are another program's */
   bool port_drawn;           /* TCP: the agent takes any */
   struct store_op *claim;
+  bool counted; /* the claim may give a new name, and is counted for its address */
 };
 
 struct session {
@@ -216,6 +218,8 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
   struct tunnel *t = user;
   t->claim = NULL;
   struct beam_error e = BEAM_ERROR_INIT;
+  if (t->counted && !reply->fresh)
+    fresh_give_back(t->session->w->relay->fresh, &t->session->peer);
   if (!err) {
     str_copy(t->name, sizeof t->name, reply->name);
     if (t->kind != ROUTE_TCP || !(err = open_port(t, &e)))
@@ -233,12 +237,39 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
   refuse_bind(t, &e);
 }
 
-static int claim_port(struct tunnel *t, uint16_t wanted, struct beam_error *e) {
+/* Where strangers may come in, an address gets so many new names an hour; what its devices have already they get all the same. */
+static struct domain_claim claim_of(struct tunnel *t, const char *wanted) {
   struct session *s = t->session;
   struct relay *r = s->w->relay;
+  t->counted = !r->tokens && fresh_take(r->fresh, &s->peer, loop_now(s->w->loop));
+  return (struct domain_claim){.principal = s->device,
+                               .wanted = wanted,
+                               .local_port = t->local_port,
+                               .lo = r->port_lo,
+                               .hi = r->port_hi,
+                               .no_fresh = !r->tokens && !t->counted};
+}
+
+/* An error of the call: there will be no answer. */
+static int claim_failed(struct tunnel *t, int err) {
+  if (err && t->counted)
+    fresh_give_back(t->session->w->relay->fresh, &t->session->peer);
+  return err;
+}
+
+static int claim_port(struct tunnel *t, uint16_t wanted, struct beam_error *e) {
+  struct session *s = t->session;
+  struct domain_claim c = claim_of(t, NULL);
+  c.port = wanted;
   t->port_drawn = !wanted;
-  return domain_allocate_port(r->domain, s->w->loop, s->device, wanted, r->port_lo, r->port_hi, t->local_port,
-                              on_claimed, t, &t->claim, e);
+  return claim_failed(t,
+                      domain_allocate_port(s->w->relay->domain, s->w->loop, &c, on_claimed, t, &t->claim, e));
+}
+
+static int claim_name(struct tunnel *t, const char *wanted, struct beam_error *e) {
+  struct session *s = t->session;
+  struct domain_claim c = claim_of(t, wanted);
+  return claim_failed(t, domain_allocate(s->w->relay->domain, s->w->loop, &c, on_claimed, t, &t->claim, e));
 }
 
 /* Ask trust, then the store. An error is in e->code. */
@@ -263,8 +294,7 @@ static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
   else if (t->kind == ROUTE_TCP)
     err = claim_port(t, b->port ? (uint16_t)b->port : domain_port(b->name), e);
   else
-    err = domain_allocate(r->domain, s->w->loop, s->device, b->name, t->local_port, on_claimed, t, &t->claim,
-                          e);
+    err = claim_name(t, b->name, e);
   if (err && !e->code)
     err_set(e, err, NULL, "%s", beam_strerror(err));
 }

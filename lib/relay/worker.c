@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
+#include "relay/forget.h"
 #include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/raw.h"
@@ -30,8 +31,10 @@ static void on_forgotten(void *user, const char *name, unsigned worker) {
 static void on_sweep(void *arg) {
   struct worker *w = arg;
   route_sweep(&w->routes, loop_now(w->loop), ROUTE_AWAY_MS, on_forgotten, w);
-  if (w->index == 0)
+  if (w->index == 0) {
     tickets_save(w->relay);
+    forget_sweep(w);
+  }
   timer_start(&w->sweep, SWEEP_MS);
 }
 

@@ -59,7 +59,8 @@ static void turn_until(struct got *g) {
 
 static struct got ask(const char *principal, const char *wanted, uint16_t port) {
   struct got g = {0};
-  g.err = domain_allocate(domain, loop, principal, wanted, port, on_got, &g, NULL, &e);
+  struct domain_claim c = {.principal = principal, .wanted = wanted, .local_port = port};
+  g.err = domain_allocate(domain, loop, &c, on_got, &g, NULL, &e);
   if (!g.err)
     turn_until(&g);
   return g;
@@ -135,7 +136,8 @@ static void hex_when_all_are_taken(void **state) {
 
 static struct got ask_port(const char *principal, uint16_t wanted, uint16_t lo, uint16_t hi, uint16_t local) {
   struct got g = {0};
-  g.err = domain_allocate_port(domain, loop, principal, wanted, lo, hi, local, on_got, &g, NULL, &e);
+  struct domain_claim c = {.principal = principal, .local_port = local, .port = wanted, .lo = lo, .hi = hi};
+  g.err = domain_allocate_port(domain, loop, &c, on_got, &g, NULL, &e);
   if (!g.err)
     turn_until(&g);
   return g;
@@ -175,9 +177,10 @@ static void race(void **state) {
   (void)state;
   enum { N = 100 };
   struct got got[N] = {{0}};
-  for (int i = 0; i < N; i++)
-    assert_int_equal(
-        domain_allocate(domain, loop, i % 2 ? "alice" : "bob", "shop", 1, on_got, &got[i], NULL, &e), 0);
+  for (int i = 0; i < N; i++) {
+    struct domain_claim c = {.principal = i % 2 ? "alice" : "bob", .wanted = "shop", .local_port = 1};
+    assert_int_equal(domain_allocate(domain, loop, &c, on_got, &got[i], NULL, &e), 0);
+  }
   for (int i = 0; i < N; i++) {
     turn_until(&got[i]);
     assert_int_equal(got[i].err, i % 2 ? BEAM_ERR_TAKEN : 0);

@@ -57,6 +57,18 @@ static void test_ipv6_counts_by_subscriber(void **state) {
   admit_free(a);
 }
 
+static void test_ipv4_on_an_ipv6_listener(void **state) {
+  (void)state;
+  struct admit *a;
+  assert_int_equal(admit_new(&a), 0);
+  assert_int_equal(fill(a, v6("::ffff:203.0.113.1"), LIMIT_VISITORS_PER_ADDR + 1), LIMIT_VISITORS_PER_ADDR);
+  struct sockaddr_storage same = v4("203.0.113.1"), next = v6("::ffff:203.0.113.2");
+  assert_false(admit_enter(a, &same));
+  assert_true(admit_enter(a, &next));
+  assert_int_equal(fill(a, v6("::ffff:127.0.0.1"), LIMIT_VISITORS_PER_ADDR + 5), LIMIT_VISITORS_PER_ADDR + 5);
+  admit_free(a);
+}
+
 static void test_loopback_is_free(void **state) {
   (void)state;
   struct admit *a;
@@ -67,8 +79,8 @@ static void test_loopback_is_free(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_limit_is_per_address),
-                                     cmocka_unit_test(test_ipv6_counts_by_subscriber),
-                                     cmocka_unit_test(test_loopback_is_free)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_limit_is_per_address), cmocka_unit_test(test_ipv6_counts_by_subscriber),
+      cmocka_unit_test(test_ipv4_on_an_ipv6_listener), cmocka_unit_test(test_loopback_is_free)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,7 @@ struct ws {
   struct stream *lower; /* NULL once closed */
   struct evbuffer *out;
   struct ws_reader reader;
-  struct loop_task fill;
+  struct loop_task fill, flush;
   struct loop_timer drain;
   uint8_t pong[WS_CONTROL_MAX];
   uint8_t pong_n;
@@ -47,6 +47,7 @@ struct ws {
 
 static void destroy(struct ws *w, int reason) {
   task_cancel(&w->fill);
+  task_cancel(&w->flush);
   timer_stop(&w->drain);
   stream_close(w->lower, reason);
   if (w->out)
@@ -140,8 +141,8 @@ static int send_all(struct ws *w) {
   return 0;
 }
 
-static void on_writable(void *user) {
-  struct ws *w = user;
+static void flush(void *arg) {
+  struct ws *w = arg;
   if (!w->lower || w->s.dead)
     return;
   int err = send_all(w);
@@ -158,6 +159,10 @@ static void on_writable(void *user) {
     stream_tell_writable(&w->s);
 }
 
+static void on_writable(void *user) {
+  flush(user);
+}
+
 static size_t room(struct stream *s) {
   struct ws *w = (struct ws *)s;
   size_t held = evbuffer_get_length(w->out), below = w->lower ? stream_room(w->lower) : 0;
@@ -171,6 +176,8 @@ static size_t room(struct stream *s) {
 static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
   struct ws *w = (struct ws *)s;
   size_t r = room(s), took = 0;
+  if (n > r || s->want_room) /* the lower stream may still have room then, and would never tell: look again */
+    loop_turn_end(s->loop, &w->flush);
   if (n > r)
     n = r;
   while (took < n) {
@@ -354,6 +361,7 @@ static void close_ws(struct stream *s, int reason) {
   evbuffer_drain(s->in, evbuffer_get_length(s->in));
   stream_consume(w->lower, stream_waiting(w->lower));
   stream_room(w->lower);
+  task_cancel(&w->flush);
   task_cancel(&w->fill);
   task_init(&w->fill, end_of_loop, w);
   loop_at_free(s->loop, &w->fill);
@@ -374,6 +382,7 @@ int ws_stream(struct stream *lower, enum ws_role role, struct stream **out) {
   w->out = evbuffer_new();
   ws_reader_init(&w->reader, !w->client, LIMIT_WS_MESSAGE);
   task_init(&w->fill, fill, w);
+  task_init(&w->flush, flush, w);
   timer_init(&w->drain, lower->loop, drained_too_slowly, w);
   if (err || !w->out) {
     destroy(w, BEAM_ERR_NOMEM);

@@ -115,8 +115,16 @@ static size_t room(struct stream *s) {
 
 static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
   struct upgraded *u = (struct upgraded *)s;
-  size_t r = http_room(&u->end);
-  return http_send_body(&u->end, from, n < r ? n : r);
+  size_t took = 0, r, k;
+  while (took < n && (r = http_room(&u->end)) > 0) { /* only who was told "none" is told of more */
+    k = http_send_body(&u->end, from, n - took < r ? n - took : r);
+    took += k;
+    if (!k)
+      break;
+  }
+  if (s->want_room && http_room(&u->end))
+    stream_tell_writable(s);
+  return took;
 }
 
 static void finish(struct stream *s) {

@@ -60,7 +60,9 @@ test('a relay in the middle', async (t) => {
   const s = await setUp(t, (_, response) => response.end('ok'));
   const secrets = [];
 
-  await t.test('one that ends TLS with a certificate of its own learns nothing', async () => {
+  // Through WebSocket it ends only the outer TLS, which proves nothing, and passes on what it cannot read.
+  const outer = process.env.BEAM_TEST_TRANSPORT === 'ws' && 'the outer TLS proves nothing';
+  await t.test('one that ends TLS with a certificate of its own learns nothing', { skip: outer }, async () => {
     const key = `${s.dir}/mitm.key`;
     const cert = `${s.dir}/mitm.pem`;
     const made = await run(t, 'openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key, '-out', cert, '-days', '1', '-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1,DNS:tunnel.test,DNS:*.tunnel.test'], { env: process.env });

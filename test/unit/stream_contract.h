@@ -261,6 +261,27 @@ static void a_reader_that_stops_stops_the_writer(void **state) {
   contract_end(&c);
 }
 
+/* One short count, whatever room there was left, and the word of the room comes: a writer need not ask again. */
+static void a_short_count_is_enough_to_be_told(void **state) {
+  struct contract c;
+  contract_open(&c, state);
+  size_t sent = 0, got = 0, total = 4u << 20;
+  while (sent < total) {
+    static unsigned char block[700 * 1024];
+    size_t n = sizeof block < total - sent ? sizeof block : total - sent;
+    for (size_t i = 0; i < n; i++)
+      block[i] = contract_byte(sent + i, 19);
+    c.a.writable = 0;
+    size_t took = CALL(stream_write(c.a.s, block, n));
+    sent += took;
+    if (took < n)
+      UNTIL(&c, c.a.writable);
+    contract_check(&c.b, &got, 19);
+  }
+  UNTIL(&c, (contract_check(&c.b, &got, 19), got == total));
+  contract_end(&c);
+}
+
 /* Taking a little at a time: what is taken equals what was sent, and the writer goes on all the while. */
 static void a_slow_reader_gets_everything(void **state) {
   struct contract c;
@@ -510,6 +531,7 @@ static int contract_run(const struct contract_kind *kind) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_prestate(bytes_keep_their_order_both_ways, k),
       cmocka_unit_test_prestate(a_reader_that_stops_stops_the_writer, k),
+      cmocka_unit_test_prestate(a_short_count_is_enough_to_be_told, k),
       cmocka_unit_test_prestate(a_slow_reader_gets_everything, k),
       cmocka_unit_test_prestate(a_reply_comes_after_the_half_close, k),
       cmocka_unit_test_prestate(an_end_waits_for_the_bytes_before_it, k),

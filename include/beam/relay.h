@@ -23,7 +23,8 @@ enum beam_plain { BEAM_PLAIN_REDIRECT = 0, BEAM_PLAIN_SERVE = 1 };
 
 struct beam_relay_event {
   size_t size;
-  const char *kind;                  /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused", "draining", "drained" */
+  const char
+      *kind; /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused", "draining", "drained" */
   const char *name, *agent, *reason; /* NULL where it does not apply */
 };
 

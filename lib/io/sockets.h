@@ -22,5 +22,4 @@ int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t por
 uint16_t sockets_port(struct listener *ls);
 void sockets_unlisten(struct listener *ls);
 
-
 #endif

@@ -67,7 +67,7 @@ struct worker {
   struct loop_timer sweep;
   struct store_op *forgetting; /* worker 0 */
   uint64_t forgot_at;          /* worker 0: when that began last */
-  struct { /* drain.c */
+  struct {                     /* drain.c */
     struct loop_timer tick, grace;
     int did;                     /* the state whose part is done */
     _Atomic int counted;         /* the state that the counts are of */

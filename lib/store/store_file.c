@@ -55,6 +55,7 @@ static long each_record(const uint8_t *p, size_t n, size_t *end, record_fn fn, v
 }
 
 static long each_of_file(const char *text, size_t n, size_t *end, record_fn fn, void *user) {
+  *end = 0; /* a record that stops the walk leaves it alone */
   if (n < JOURNAL_MAGIC || memcmp(text, journal_magic, JOURNAL_MAGIC))
     return JOURNAL_DAMAGED;
   long k = each_record((const uint8_t *)text + JOURNAL_MAGIC, n - JOURNAL_MAGIC, end, fn, user);

@@ -47,8 +47,10 @@ int main(void) {
                                            .holds = LIMIT_STREAM_WINDOW_MIN + LIMIT_SOCK_OUT,
                                            .make = make,
                                            .unmake = unmake};
-  static const struct contract_kind loopback = {
-      .name = "quic over loopback", .holds = LIMIT_STREAM_WINDOW_MIN + LIMIT_SOCK_OUT, .make = make, .unmake = unmake};
+  static const struct contract_kind loopback = {.name = "quic over loopback",
+                                                .holds = LIMIT_STREAM_WINDOW_MIN + LIMIT_SOCK_OUT,
+                                                .make = make,
+                                                .unmake = unmake};
   int failed = contract_run(&mem);
   server_opens = true;
   failed += contract_run(&mem);

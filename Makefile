@@ -44,7 +44,7 @@ QUIC ?= $(if $(filter 0,$(GNUTLS)),0,$(or $(HAVE_NGTCP2),1))
 # A feature left out takes its files (x_gnutls.c, ...), its library and its -D with it.
 MODULES := libevent_core libevent_extra libevent_pthreads libnghttp2 libsodium
 OMIT    :=
-DEFINES := -D_GNU_SOURCE
+DEFINES := -D_GNU_SOURCE $(if $(filter fuzzer,$(SAN)),-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION)
 feature = $(if $(filter 0,$($(1))),$(eval OMIT += %_$(2).c)$(eval DEFINES += -DBEAM_NO_$(1)),$(eval MODULES += $(3)))
 $(call feature,GNUTLS,gnutls,gnutls)
 $(call feature,QUIC,quic,libngtcp2 libngtcp2_crypto_gnutls)

@@ -221,6 +221,10 @@ struct quic_hello { /* a newcomer's first packet */
 int quic_session_server(struct quic_conn *c, const struct quic_hello *hello);
 int quic_session_client(struct quic_conn *c, const struct quic_client_conf *conf);
 
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+void quic_callbacks_lie(ngtcp2_encrypt encrypt); /* connections made from now on encrypt by it */
+#endif
+
 /* send.c */
 void quic_send_flush(void *arg); /* the flush task; may free c */
 void quic_send_timer(void *arg);

@@ -156,6 +156,13 @@ static ngtcp2_conn *engine_of(ngtcp2_crypto_conn_ref *ref) {
   return ((struct quic_conn *)ref->user_data)->ng;
 }
 
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+static ngtcp2_callbacks quic_callbacks; /* a fuzzer lies under the encryption */
+#define ENGINE_CALLBACKS (quic_callbacks.encrypt ? &quic_callbacks : &callbacks)
+#else
+#define ENGINE_CALLBACKS (&callbacks)
+#endif
+
 static const ngtcp2_callbacks callbacks = {
     .client_initial = ngtcp2_crypto_client_initial_cb,
     .recv_client_initial = ngtcp2_crypto_recv_client_initial_cb,
@@ -183,6 +190,13 @@ static const ngtcp2_callbacks callbacks = {
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
 };
+
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+void quic_callbacks_lie(ngtcp2_encrypt encrypt) {
+  quic_callbacks = callbacks;
+  quic_callbacks.encrypt = encrypt;
+}
+#endif
 
 /* --- settings --- */
 
@@ -247,8 +261,8 @@ int quic_session_server(struct quic_conn *c, const struct quic_hello *hello) {
   int err = quic_tls_server_begin(c);
   if (err)
     return err;
-  if (ngtcp2_conn_server_new(&c->ng, &hd->scid, &scid, &path, hd->version, &callbacks, &settings, &params,
-                             NULL, c))
+  if (ngtcp2_conn_server_new(&c->ng, &hd->scid, &scid, &path, hd->version, ENGINE_CALLBACKS, &settings,
+                             &params, NULL, c))
     return BEAM_ERR_NOMEM;
   if (quic_cids_add(&c->ep->cids, c, &scid) || quic_cids_add(&c->ep->cids, c, &hd->dcid))
     return BEAM_ERR_NOMEM;
@@ -268,8 +282,8 @@ int quic_session_client(struct quic_conn *c, const struct quic_client_conf *conf
   int err = quic_tls_client_begin(c, conf);
   if (err)
     return err;
-  if (ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, &callbacks, &settings, &params,
-                             NULL, c))
+  if (ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, ENGINE_CALLBACKS, &settings,
+                             &params, NULL, c))
     return BEAM_ERR_NOMEM;
   if (quic_cids_add(&c->ep->cids, c, &scid))
     return BEAM_ERR_NOMEM;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "http/answer.h"
+#include "obs/metrics.h"
 #include "wire/h1.h"
 
 /* --- the catalogue --- */
@@ -201,6 +202,7 @@ void page_head_make(struct page_head *out, enum page page, bool json, size_t bod
   const struct page_entry *e = entry_of(page);
   size_t n = 0;
   memset(out, 0, sizeof *out);
+  metric_page((unsigned)e->page);
   str_fmt(out->code, sizeof out->code, "BEAM-%u", (unsigned)e->page);
   str_fmt(out->length, sizeof out->length, "%zu", body_length);
   out->fields[n++] = (struct http_field){SPAN("Content-Type"),

@@ -49,7 +49,7 @@ void page_answer(struct loop *l, struct http_end *front, const struct http_head 
                  const char *detail);
 bool page_wants_json(const struct http_head *request); /* Accept asks for JSON and not for HTML */
 
-/* The head of a page's response. Points into itself: do not copy. */
+/* The head of a page's response, which is counted as shown. Points into itself: do not copy. */
 struct page_head {
   struct http_head head;
   struct http_field fields[9];

@@ -9,11 +9,16 @@
 #include "base/str.h"
 
 /* More threads than shards share one: still right, only slower. Reasons are the errors of beam.h, the last one catches what is unknown. */
-enum { SHARDS = 16, REASONS = 1 - BEAM_ERR_INTERNAL };
+enum { SHARDS = 16, REASONS = 1 - BEAM_ERR_INTERNAL, PAGES = 32 };
+
+static const char *const transports[] = {"h2", "ws", "quic", "other"};
+enum { TRANSPORTS = sizeof transports / sizeof *transports };
 
 struct shard {
   _Alignas(64) _Atomic int64_t value[METRIC_COUNT];
   _Atomic int64_t ends[METRIC_ENDS_COUNT][REASONS];
+  _Atomic int64_t links[TRANSPORTS];
+  _Atomic int64_t pages[PAGES + 1];
 };
 static struct shard shards[SHARDS];
 
@@ -51,6 +56,57 @@ int64_t metric_ends_read(enum metric_ends kind, int reason) {
   return sum;
 }
 
+static int transport_row(const char *transport) {
+  int i = 0;
+  while (i < TRANSPORTS - 1 && strcmp(transports[i], transport))
+    i++;
+  return i;
+}
+
+void metric_link(const char *transport, int64_t n) {
+  atomic_fetch_add_explicit(&mine()->links[transport_row(transport)], n, memory_order_relaxed);
+}
+
+static int64_t links_in(int row) {
+  int64_t sum = 0;
+  for (int i = 0; i < SHARDS; i++)
+    sum += atomic_load_explicit(&shards[i].links[row], memory_order_relaxed);
+  return sum;
+}
+
+int64_t metric_links_read(const char *transport) {
+  return links_in(transport_row(transport));
+}
+
+/* Which number has which row; one that is taken never changes. The last row is for all that find no place. */
+static _Atomic unsigned page_codes[PAGES];
+
+static int page_row(unsigned code, bool take) {
+  for (int i = 0; i < PAGES; i++) {
+    unsigned has = atomic_load_explicit(&page_codes[i], memory_order_relaxed);
+    if (!has && take)
+      has = atomic_compare_exchange_strong(&page_codes[i], &has, code) ? code : has;
+    if (has == code)
+      return i;
+  }
+  return PAGES;
+}
+
+void metric_page(unsigned code) {
+  atomic_fetch_add_explicit(&mine()->pages[page_row(code, true)], 1, memory_order_relaxed);
+}
+
+static int64_t pages_in(int row) {
+  int64_t sum = 0;
+  for (int i = 0; i < SHARDS; i++)
+    sum += atomic_load_explicit(&shards[i].pages[row], memory_order_relaxed);
+  return sum;
+}
+
+int64_t metric_pages_read(unsigned code) {
+  return pages_in(page_row(code, false));
+}
+
 /* --- text --- */
 
 static const struct {
@@ -67,6 +123,8 @@ static const struct {
 static const char *const ends[METRIC_ENDS_COUNT] = {
     [METRIC_ENDS_DIAL] = "dial",
     [METRIC_ENDS_SOCKET] = "socket",
+    [METRIC_ENDS_TLS_VISITOR] = "tls_visitor",
+    [METRIC_ENDS_TLS_AGENT] = "tls_agent",
 };
 
 static void put(struct metrics_text *t, const char *line) {
@@ -84,6 +142,28 @@ void metrics_row(struct metrics_text *t, const char *name, const char *type, con
     put(t, line);
 }
 
+static void write_links(struct metrics_text *t) {
+  char line[128];
+  put(t, "# HELP beam_links links of agents that are up\n# TYPE beam_links gauge\n");
+  for (int i = 0; i < TRANSPORTS; i++)
+    if (str_fmt(line, sizeof line, "beam_links{transport=\"%s\"} %lld\n", transports[i],
+                (long long)links_in(i)))
+      put(t, line);
+}
+
+static void write_pages(struct metrics_text *t) {
+  char line[128];
+  put(t, "# HELP beam_pages_total pages of Beam itself that were shown\n# TYPE beam_pages_total counter\n");
+  for (int i = 0; i <= PAGES; i++) {
+    char code[24] = "other";
+    int64_t n = pages_in(i);
+    if (i < PAGES)
+      str_fmt(code, sizeof code, "BEAM-%u", atomic_load_explicit(&page_codes[i], memory_order_relaxed));
+    if (n && str_fmt(line, sizeof line, "beam_pages_total{code=\"%s\"} %lld\n", code, (long long)n))
+      put(t, line);
+  }
+}
+
 void metrics_write(struct metrics_text *t) {
   for (int m = 0; m < METRIC_COUNT; m++)
     metrics_row(t, rows[m].name, rows[m].gauge ? "gauge" : "counter", rows[m].help, metric_read(m));
@@ -97,4 +177,6 @@ void metrics_write(struct metrics_text *t) {
                        (long long)n))
         put(t, line);
     }
+  write_links(t);
+  write_pages(t);
 }

@@ -23,9 +23,23 @@ void metric_add(enum metric m, int64_t n);
 int64_t metric_read(enum metric m);
 
 /* Something of this kind ended because of reason, a beam_err; 0: in order, of a dial: it connected. */
-enum metric_ends { METRIC_ENDS_DIAL, METRIC_ENDS_SOCKET, METRIC_ENDS_COUNT };
+enum metric_ends {
+  METRIC_ENDS_DIAL,
+  METRIC_ENDS_SOCKET,
+  METRIC_ENDS_TLS_VISITOR, /* handshakes, by what came of them */
+  METRIC_ENDS_TLS_AGENT,
+  METRIC_ENDS_COUNT
+};
 void metric_end(enum metric_ends kind, int reason);
 int64_t metric_ends_read(enum metric_ends kind, int reason);
+
+/* An agent's link over this transport came up (1) or went away (-1). */
+void metric_link(const char *transport, int64_t n);
+int64_t metric_links_read(const char *transport);
+
+/* A page of ours was shown: its number, such as 5021. Numbers come from the catalogue of pages, 32 different ones find place, further ones are counted as one. */
+void metric_page(unsigned code);
+int64_t metric_pages_read(unsigned code);
 
 /* Text that is cut where it does not fit, and knows how long it would be. */
 struct metrics_text {

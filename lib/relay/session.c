@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "identity/trust.h"
 #include "link/greet.h"
+#include "obs/metrics.h"
 #include "relay/audit.h"
 #include "relay/fresh.h"
 #include "relay/drain.h"
@@ -423,6 +424,7 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
   str_copy(s->agent, sizeof s->agent, peer->agent);
   link_own(s->link, &events, s);
   s->up = true;
+  metric_link(s->link->ops->transport, 1);
   DL_DELETE(s->w->greeting, s);
   HASH_ADD(hh, s->w->sessions, id, sizeof s->id, s);
   atomic_fetch_add(&s->w->relay->sessions_now, 1);
@@ -470,6 +472,7 @@ static void session_end(struct session *s, int reason) {
   while (s->tunnels)
     tunnel_end(s->tunnels, ROUTE_AWAY, beam_strerror(reason));
   if (s->up) {
+    metric_link(s->link->ops->transport, -1);
     HASH_DEL(s->w->sessions, s);
     atomic_fetch_sub(&r->sessions_now, 1);
     log_info("session", "agent down device=%s reason=%s", s->device, beam_strerror(reason));

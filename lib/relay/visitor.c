@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "http/h1_front.h"
+#include "obs/metrics.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
 #include "relay/raw.h"
@@ -97,6 +98,7 @@ static void on_tls(void *user, int err, struct stream *s, const struct tls_info 
   (void)info;
   struct visitor *v = user;
   v->tls = NULL;
+  metric_end(v->stage == TLS_AGENT ? METRIC_ENDS_TLS_AGENT : METRIC_ENDS_TLS_VISITOR, err);
   if (err) {
     refuse(v, err, beam_strerror(err));
     return;

@@ -48,6 +48,37 @@ static void unknown_reasons_have_a_place(void **state) {
   assert_int_equal(metric_ends_read(METRIC_ENDS_SOCKET, 0), 1);
 }
 
+static void links_and_pages(void **state) {
+  (void)state;
+  metric_link("h2", 1);
+  metric_link("h2", 1);
+  metric_link("h2", -1);
+  metric_link("quic", 1);
+  metric_link("carrier pigeon", 1);
+  assert_int_equal(metric_links_read("h2"), 1);
+  assert_int_equal(metric_links_read("quic"), 1);
+  assert_int_equal(metric_links_read("ws"), 0);
+  assert_int_equal(metric_links_read("other"), 1);
+  metric_page(5021);
+  metric_page(4041);
+  metric_page(5021);
+  assert_int_equal(metric_pages_read(5021), 2);
+  assert_int_equal(metric_pages_read(4041), 1);
+  assert_int_equal(metric_pages_read(4042), 0);
+  for (unsigned code = 1; code <= 100; code++) /* more than there is place for */
+    metric_page(code);
+  assert_int_equal(metric_pages_read(5021), 2);
+  assert_int_equal(metric_pages_read(1), 1);
+  assert_int_equal(metric_pages_read(100), 70);
+  static char text[32768];
+  struct metrics_text t = {text, sizeof text, 0};
+  metrics_write(&t);
+  assert_non_null(strstr(text, "# TYPE beam_links gauge\n"));
+  assert_non_null(strstr(text, "\nbeam_links{transport=\"h2\"} 1\n"));
+  assert_non_null(strstr(text, "\nbeam_pages_total{code=\"BEAM-5021\"} 2\n"));
+  assert_non_null(strstr(text, "\nbeam_pages_total{code=\"other\"} 70\n"));
+}
+
 static void the_text_is_whole_lines(void **state) {
   (void)state;
   static char text[32768];
@@ -95,6 +126,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(counts_of_threads_add_up),
       cmocka_unit_test(unknown_reasons_have_a_place),
+      cmocka_unit_test(links_and_pages),
       cmocka_unit_test(the_text_is_whole_lines),
       cmocka_unit_test(the_text_is_cut_without_harm),
   };

@@ -192,7 +192,7 @@ test('through an HTTP proxy', async (t) => {
 
   await t.test('not for what NO_PROXY names, nor for this machine', async () => {
     proxy.seen.length = 0;
-    const agent = await agentOf(t, w, w.relay.port, [], { env: { HTTPS_PROXY: url } });
+    const agent = await agentOf(t, w, w.relay.port, ['--transport', 'h2'], { env: { HTTPS_PROXY: url } });
     await works(w, agent, 'h2');
     await agent.stop();
     const away = await agentOf(t, w, `relay.test:${w.relay.port}`, [], { env: { HTTPS_PROXY: url, NO_PROXY: '.test' }, wait: false });

@@ -54,6 +54,8 @@
 #define LIMIT_SOCK_IN                                                                                        \
   (256u * 1024) /* received and not consumed while LIMIT_POOL_SPARE is free: bulk needs big reads */
 #define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
+#define LIMIT_SOCK_SHARED                                                                                    \
+  (128u * 1024) /* of a link, in the kernel and here each: what a small stream waits for a bulk one, beside what is on its way */
 #define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
 #define LIMIT_SOCK_LINGER_MS                                                                                 \
   2000u /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */

@@ -49,6 +49,9 @@ int sock_release(struct stream *s, struct evbuffer *received);
 /* The other half of giving: a stream whose input begins with `received` (moved out of it). */
 int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream **out);
 int sock_fd(struct stream *s); /* -1 when it is not a socket */
+/* Many share this stream (a link): on the socket at the bottom of it little waits, in the kernel and here, so that what is written next
+ * leaves soon; and it uses BBR where the kernel has it. Nothing happens where there is no socket. */
+void sock_share(struct stream *s);
 /* Our own address of the connection, as addr_text() with the port; ":0" when it is not a TCP socket. */
 void sock_local(struct stream *s, char *out, size_t cap);
 

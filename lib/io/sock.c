@@ -43,6 +43,7 @@ struct sock {
   unsigned full : 1;     /* wr is set: the kernel takes no more */
   unsigned fin : 1;      /* shutdown was done */
   unsigned draining : 1; /* no owner any more */
+  unsigned shared : 1;   /* sock_share */
 };
 
 static void on_read(evutil_socket_t fd, short what, void *arg);
@@ -57,6 +58,10 @@ _Static_assert(LIMIT_SOCK_MIN / 4 * 3 >= 5 + 16384 + 256,
 
 static size_t ceiling(size_t most) {
   return budget_left(&budget_pool) > LIMIT_POOL_SPARE ? most : LIMIT_SOCK_MIN;
+}
+
+static size_t out_ceiling(const struct sock *k) {
+  return ceiling(k->shared ? LIMIT_SOCK_SHARED : LIMIT_SOCK_OUT);
 }
 
 static size_t beyond(size_t held) {
@@ -286,7 +291,7 @@ static void flush(struct sock *k) {
 }
 
 static void told_room(struct sock *k) {
-  if (!k->draining && evbuffer_get_length(k->out) <= ceiling(LIMIT_SOCK_OUT) / 2)
+  if (!k->draining && evbuffer_get_length(k->out) <= out_ceiling(k) / 2)
     stream_tell_writable(&k->s);
 }
 
@@ -308,7 +313,7 @@ static void on_write(evutil_socket_t fd, short what, void *arg) {
 
 static size_t room(struct stream *s) {
   struct sock *k = (struct sock *)s;
-  size_t held = evbuffer_get_length(k->out), most = ceiling(LIMIT_SOCK_OUT);
+  size_t held = evbuffer_get_length(k->out), most = out_ceiling(k);
   return held < most ? most - held : 0;
 }
 
@@ -397,6 +402,32 @@ int sock_adopt(struct loop *l, int fd, struct evbuffer *received, struct stream 
 
 int sock_fd(struct stream *s) {
   return s->ops == &ops ? ((struct sock *)s)->fd : -1;
+}
+
+static bool peer_is_here(int fd) {
+  struct sockaddr_storage a = {0};
+  socklen_t n = sizeof a;
+  if (getpeername(fd, (struct sockaddr *)&a, &n))
+    return true;
+  return a.ss_family == AF_INET    ? ntohl(((struct sockaddr_in *)&a)->sin_addr.s_addr) >> 24 == 127
+         : a.ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&a)->sin6_addr)
+                                   : true;
+}
+
+/* The kernel sizes its buffers by itself, by what is on its way: SO_SNDBUF and SO_RCVBUF would end that. All of this may fail, on an
+ * older kernel or without the right: then it is a socket like others. */
+void sock_share(struct stream *s) {
+  static const char bbr[] = "bbr";
+  unsigned least = LIMIT_SOCK_SHARED;
+  while (s->below)
+    s = s->below;
+  if (s->ops != &ops)
+    return;
+  struct sock *k = (struct sock *)s;
+  k->shared = 1;
+  setsockopt(k->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &least, sizeof least);
+  if (!peer_is_here(k->fd)) /* its pacing costs time where nothing is lost and no queue is long */
+    setsockopt(k->fd, IPPROTO_TCP, TCP_CONGESTION, bbr, sizeof bbr - 1);
 }
 
 int sock_release(struct stream *s, struct evbuffer *received) {

@@ -56,6 +56,8 @@ struct stream {
   struct loop *loop;
   const char *
       via; /* what carries it, where that is worth a word: "ws"; else NULL. A kind made of a stream copies that stream's */
+  struct stream
+      *below; /* what a kind made of a stream keeps its bytes on; NULL: nothing, or nothing any more */
   struct evbuffer *in; /* received and not taken */
   const struct stream_events *ev;
   void *user;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/block.h"
+#include "io/net.h"
 
 enum { CONTROL_MAX = LIMIT_CONTROL_BYTES + 4 };
 
@@ -369,6 +370,7 @@ int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[
     destroy(h, BEAM_ERR_NOMEM);
     return BEAM_ERR_NOMEM;
   }
+  sock_share(tls);
   stream_own(tls, &low_events, h);
   h2_flush_soon(h);
   *out = &h->k;

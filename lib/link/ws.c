@@ -115,7 +115,7 @@ static void fault(struct ws *w, int err, uint16_t code) {
   if (code && !w->said_bye)
     put_close(w, code);
   push_down(w);
-  w->lower = NULL;
+  w->lower = w->s.below = NULL;
   stream_close(lower, code && !evbuffer_get_length(w->out) ? 0 : err);
   stream_tell_closed(&w->s, err);
 }
@@ -377,7 +377,7 @@ int ws_stream(struct stream *lower, enum ws_role role, struct stream **out) {
   }
   int err = stream_init(&w->s, &ops, lower->loop);
   w->s.via = ops.kind;
-  w->lower = lower;
+  w->lower = w->s.below = lower;
   w->client = role == WS_CLIENT;
   w->out = evbuffer_new();
   ws_reader_init(&w->reader, !w->client, LIMIT_WS_MESSAGE);

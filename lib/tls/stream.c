@@ -54,7 +54,7 @@ static void fault(struct tls_stream *t, int err) {
     return;
   evbuffer_drain(t->pending, evbuffer_get_length(t->pending));
   tls_bio_flush(lower, t->out);
-  t->lower = NULL;
+  t->lower = t->s.below = NULL;
   stream_close(lower, stream_dead(lower) ? err : 0);
   stream_tell_closed(&t->s, err);
 }
@@ -246,7 +246,7 @@ int tls_stream_new(struct stream *lower, struct evbuffer *out, const struct tls_
   }
   int err = stream_init(&t->s, &ops, lower->loop);
   t->s.via = lower->via;
-  t->lower = lower;
+  t->lower = t->s.below = lower;
   t->out = out;
   t->pending = evbuffer_new();
   task_init(&t->flush, flush, t);

@@ -6,13 +6,17 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/limits.h"
 #include "io/budget.h"
+#include "io/mem.h"
 #include "io/net.h"
 #include "io/pipe.h"
 
@@ -189,6 +193,67 @@ static void loop_free_ends_draining_sockets(void **state) {
   assert_int_equal(loop_new(&l), 0);
 }
 
+/* Both ends of a TCP connection on loopback. */
+static struct stream *wrap_tcp(int *peer) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t n = sizeof a;
+  struct stream *s;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(listener, (struct sockaddr *)&a, n), 0);
+  assert_int_equal(listen(listener, 1), 0);
+  assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &n), 0);
+  assert_int_equal(connect(fd, (struct sockaddr *)&a, n), 0);
+  *peer = accept(listener, NULL, NULL);
+  assert_true(*peer >= 0);
+  close(listener);
+  fcntl(fd, F_SETFL, O_NONBLOCK);
+  assert_int_equal(sock_stream(l, fd, &s), 0);
+  return s;
+}
+
+/* Writes until nothing more is taken, kernel and stream; what waits in the kernel and was not sent yet. */
+static size_t fill(struct stream *s, size_t *room) {
+  static char block[64 * 1024];
+  int unsent = -1;
+  for (int turns = 0; turns < 2000; turns++) {
+    while (stream_write(s, block, sizeof block))
+      ;
+    loop_turn(l, 0);
+  }
+  *room = stream_room(s);
+  assert_int_equal(ioctl(sock_fd(s), SIOCOUTQNSD, &unsent), 0);
+  assert_true(unsent >= 0);
+  return (size_t)unsent;
+}
+
+/* Under a link little waits: a stream of it that has something to say waits behind no more than that. */
+static void shared_sockets_keep_little_waiting(void **state) {
+  (void)state;
+  int peer, other;
+  size_t room, plain_unsent, unsent;
+  struct stream *plain = wrap_tcp(&other), *s = wrap_tcp(&peer);
+  struct stream *filter, *end;
+  assert_int_equal(mem_pair(l, &filter, &end), 0);
+  filter->below = s; /* as TLS has it */
+  sock_share(filter);
+  filter->below = NULL;
+  plain_unsent = fill(plain, &room);
+  unsent = fill(s, &room);
+  assert_true(unsent > 0);
+  assert_true(unsent <=
+              2 * LIMIT_SOCK_SHARED); /* the kernel takes whole segments of up to 64 KiB, and rounds */
+  assert_true(plain_unsent > 2 * LIMIT_SOCK_SHARED);
+  assert_int_equal(budget_pool.used > 0, 1);
+  sock_share(end); /* no socket at the bottom: nothing happens */
+  stream_close(filter, BEAM_ERR_RESET);
+  stream_close(end, BEAM_ERR_RESET);
+  stream_close(s, BEAM_ERR_RESET);
+  stream_close(plain, BEAM_ERR_RESET);
+  close(peer);
+  close(other);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(moves_bytes_both_ways),
@@ -198,6 +263,7 @@ int main(void) {
       cmocka_unit_test(close_in_order_drains_what_was_written),
       cmocka_unit_test(gives_the_descriptor_with_what_was_received),
       cmocka_unit_test(loop_free_ends_draining_sockets),
+      cmocka_unit_test(shared_sockets_keep_little_waiting),
   };
   return cmocka_run_group_tests(tests, up, down);
 }

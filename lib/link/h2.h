@@ -43,6 +43,7 @@ struct h2_stream {
   /* h2_window.c */
   uint32_t window; /* what the peer may send ahead */
   uint32_t owed;   /* shrunk by so much, but the peer still has that credit */
+  uint32_t credit; /* taken by the owner, and the peer was not told yet */
   size_t held;     /* of s.in, charged to the pool */
   size_t drained;  /* taken by the owner since `since` */
   uint64_t since;  /* ms */
@@ -121,7 +122,8 @@ void h2_stream_fresh(struct h2_stream *st);
 void h2_stream_stale(struct h2_stream *st); /* not fresh any more */
 
 /* h2_window.c */
-bool h2_window_fits(void); /* the pool has room for another stream */
+bool h2_window_fits(void);            /* the pool has room for another stream */
+void h2_window_measure(struct h2 *h); /* ask for a round trip, unless one is fresh */
 void h2_window_init(struct h2_stream *st);
 void h2_window_received(struct h2_stream *st);          /* s.in changed */
 void h2_window_drained(struct h2_stream *st, size_t n); /* the owner took n */

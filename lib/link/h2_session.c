@@ -189,6 +189,7 @@ static int on_request(struct h2 *h, const nghttp2_frame *frame) {
     return broken(h, BEAM_ERR_PROTOCOL);
   if (first) {
     h->control_id = id;
+    h2_window_measure(h);
     h->tell_ready = 1;
     h2_tell_soon(h);
     return answer(h, id);
@@ -223,6 +224,7 @@ static int on_settings(struct h2 *h) {
     return broken(h, BEAM_ERR_UNSUPPORTED);
   if (h2_session_open(h, NULL))
     return broken(h, BEAM_ERR_NOMEM);
+  h2_window_measure(h);
   h->tell_ready = 1;
   h2_tell_soon(h);
   return 0;

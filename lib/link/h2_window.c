@@ -1,8 +1,12 @@
 /* How far ahead a peer may send on one stream. The window doubles when a whole one drained within two round trips: then the
  * window is what holds the sender back. What goes beyond the first 64 KiB is taken from the process's pool beforehand: all
- * growth together gets half of it, and no step more than half of what is left of that. The other half is for the first
- * 64 KiB of each stream. Credit that was given cannot be taken back in HTTP/2: a window that shrinks gives to the pool only
- * what has been withheld since.
+ * growth together leaves keep() of it, and no step takes more than half of what is left above that, so that one stream comes
+ * ever closer to all of it. The rest is for the first 64 KiB of each stream, and for sockets: they read and write in small
+ * pieces when less than LIMIT_POOL_SPARE is free. Credit that was given cannot be taken back in HTTP/2: a
+ * window that shrinks gives to the pool only what has been withheld since.
+ *
+ * What the owner took is credit again in eighths of the window. The engine by itself would wait for half of it: then a sender
+ * on a long way, whose window is just large enough, stands still for a third of the time.
  */
 #include "io/budget.h"
 #include "link/h2.h"
@@ -10,8 +14,16 @@
 enum {
   FAST_MS = 4,    /* the clock's grain: two round trips count as at least this */
   TRIM_MS = 1000, /* idle windows are looked at so often */
-  RTT_FRESH_MS = 1000
+  RTT_FRESH_MS = 1000,
+  CREDIT_LEAST = LIMIT_STREAM_WINDOW_MIN / 2 /* smaller ones cost more than they are worth */
 };
+
+_Static_assert(LIMIT_POOL_BYTES / 16 * 11 >= LIMIT_POOL_SPARE + 4 * (LIMIT_SOCK_IN + LIMIT_SOCK_OUT),
+               "a large window would make the sockets slow that fill it");
+
+static size_t keep(void) {
+  return budget_pool.cap / 16 * 11;
+}
 
 bool h2_window_fits(void) {
   return budget_left(&budget_pool) >= LIMIT_STREAM_WINDOW_MIN;
@@ -26,6 +38,8 @@ void h2_window_init(struct h2_stream *st) {
  * can come, what waits is charged as it is. */
 void h2_window_received(struct h2_stream *st) {
   size_t n = evbuffer_get_length(st->s.in);
+  if (n && !st->held && !st->drained)
+    st->since = loop_now(st->s.loop); /* what the sender needed to begin is no sign of a small window */
   if (st->id && n > LIMIT_STREAM_WINDOW_MIN)
     n = LIMIT_STREAM_WINDOW_MIN;
   if (n > st->held)
@@ -49,7 +63,8 @@ void h2_window_fini(struct h2_stream *st) {
 }
 
 /* A round trip measured in-band, so that it includes the queues. */
-static void measure(struct h2 *h, uint64_t now) {
+void h2_window_measure(struct h2 *h) {
+  uint64_t now = loop_now(h->k.loop);
   if (h->pinging || (h->rtt_at && now - h->rtt_at < RTT_FRESH_MS))
     return;
   if (nghttp2_submit_ping(h->ng, NGHTTP2_FLAG_NONE, NULL))
@@ -71,12 +86,27 @@ static void set(struct h2_stream *st, uint32_t window) {
 
 static void grow(struct h2_stream *st) {
   uint32_t more = st->window;
+  size_t left = budget_left(&budget_pool);
   if (st->window >= LIMIT_STREAM_WINDOW_MAX || st->owed)
     return;
   if (more > LIMIT_STREAM_WINDOW_MAX - st->window)
     more = LIMIT_STREAM_WINDOW_MAX - st->window;
-  if (budget_take(&budget_pool, more, budget_pool.cap / 2 + more))
+  if (left > keep() && more > (left - keep()) / 2)
+    more = (uint32_t)((left - keep()) / 2) & ~(uint32_t)(LIMIT_STREAM_WINDOW_MIN - 1);
+  if (more && budget_take(&budget_pool, more, keep() + more))
     set(st, st->window + more);
+}
+
+/* After a window shrank, the engine first keeps what the peer has too much. */
+static void give_credit(struct h2_stream *st) {
+  struct h2 *h = st->link;
+  uint32_t least = st->window / 8 > CREDIT_LEAST ? st->window / 8 : CREDIT_LEAST;
+  if (st->credit < least)
+    return;
+  int32_t most = nghttp2_session_get_stream_effective_recv_data_length(h->ng, st->id);
+  int32_t n = most < (int32_t)st->credit ? most : (int32_t)st->credit;
+  if (n > 0 && !nghttp2_submit_window_update(h->ng, NGHTTP2_FLAG_NONE, st->id, n))
+    st->credit -= (uint32_t)n;
 }
 
 void h2_window_drained(struct h2_stream *st, size_t n) {
@@ -84,23 +114,21 @@ void h2_window_drained(struct h2_stream *st, size_t n) {
   h2_window_received(st);
   if (!st->id)
     return;
-  if (st->owed) {
-    uint32_t back = n < st->owed ? (uint32_t)n : st->owed;
-    st->owed -= back;
-    budget_give(&budget_pool, back);
-  }
-  if (nghttp2_session_consume_stream(h->ng, st->id, n))
-    return;
+  uint32_t back = n < st->owed ? (uint32_t)n : st->owed;
+  st->owed -= back;
+  budget_give(&budget_pool, back);
+  st->credit += (uint32_t)n - back;
   st->drained += n;
   if (st->drained >= st->window) {
     uint64_t now = loop_now(h->k.loop), fast = 2ull * h->rtt;
-    measure(h, now);
+    h2_window_measure(h);
     if (now - st->since <= (fast > FAST_MS ? fast : FAST_MS) &&
         evbuffer_get_length(st->s.in) <= st->window / 4)
       grow(st);
     st->since = now;
     st->drained = 0;
   }
+  give_credit(st);
   if (nghttp2_session_want_write(h->ng))
     h2_flush_soon(h);
 }

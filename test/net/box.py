@@ -21,13 +21,17 @@ class Cannot(Exception):
     """This machine cannot make namespaces or TUN devices."""
 
 
-def die_with_parent():
+def die_with_parent(realtime=False):
+    if realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Box:
-    def __init__(self, program, seed=1):
+    def __init__(self, program, seed=1, realtime=False):
+        """realtime: for the programs inside, so that they are measured and not what else this machine does."""
         self.children = []
+        self.realtime = realtime
         self.process = subprocess.Popen([program, "--seed", str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         preexec_fn=die_with_parent)
         line = self.process.stdout.readline()
@@ -54,12 +58,13 @@ class Box:
         return ["nsenter", "--net=" + self.paths[side], "--", *command]
 
     def start(self, side, command, **options):
-        child = subprocess.Popen(self.command(side, command), preexec_fn=die_with_parent, **options)
+        child = subprocess.Popen(self.command(side, command), preexec_fn=lambda: die_with_parent(self.realtime), **options)
         self.children.append(child)
         return child
 
     def run(self, side, command):
-        return subprocess.run(self.command(side, command), check=True, capture_output=True, text=True).stdout
+        return subprocess.run(self.command(side, command), check=True, capture_output=True, text=True,
+                              preexec_fn=lambda: die_with_parent(self.realtime)).stdout
 
     def sysctl(self, side, name, value):
         """Of the namespace; this process may lack the right to change it, or the kernel the key: False."""

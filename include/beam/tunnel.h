@@ -44,7 +44,7 @@ struct beam_tunnel_info {
   const char *dashboard;        /* the owner's page */
   const char *relay;            /* as dialled, "host:port" */
   const char *relay_id;         /* fingerprint of the relay's CA, "sha256:…" */
-  const char *transport;        /* "h2", "ws" (HTTP/2 through WebSocket) */
+  const char *transport;        /* "quic", "h2", "ws" (HTTP/2 through WebSocket) */
   uint64_t since_ms;            /* milliseconds in this state */
   uint64_t requests;            /* answered so far */
   uint64_t bytes_in, bytes_out; /* bodies towards the local service, and back */
@@ -90,7 +90,7 @@ struct beam_tunnel_config {
   enum beam_tunnel_kind kind;
   uint16_t remote_port; /* TCP: the wanted public port; 0: any, the same again next time */
   int proxy_protocol; /* TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none */
-  const char *transport; /* "auto" (NULL): the best that gets through; "h2" or "ws": that one alone */
+  const char *transport; /* "auto" (NULL): the best that gets through; "quic", "h2" or "ws": that one alone */
   const char *
       proxy; /* "http://[USER:PASSWORD@]HOST[:PORT]" or "socks5://...": the relay is reached through it. "" or "none": directly. NULL: as HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment say */
 };

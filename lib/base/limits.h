@@ -55,8 +55,9 @@
   (256u * 1024) /* received and not consumed while LIMIT_POOL_SPARE is free: bulk needs big reads */
 #define LIMIT_SOCK_OUT (256u * 1024) /* the same of what was written */
 #define LIMIT_SOCK_SHARED                                                                                    \
-  (128u * 1024) /* of a link, in the kernel and here each: what a small stream waits for a bulk one, beside what is on its way */
-#define LIMIT_SOCK_DRAIN_MS 30000u   /* closed in order: what was written may take this long to leave */
+  (128u *                                                                                                    \
+   1024) /* of a link, in the kernel and here each: what a small stream waits for a bulk one, beside what is on its way */
+#define LIMIT_SOCK_DRAIN_MS 30000u /* closed in order: what was written may take this long to leave */
 #define LIMIT_SOCK_LINGER_MS                                                                                 \
   2000u /* all of it sent: wait for the peer's end this long, else closing may reset what it has yet to read */
 #define LIMIT_SPARE_BLOCKS 64u       /* 64 KiB read blocks kept for reuse by a process: 4 MiB */
@@ -122,8 +123,9 @@
 #define LIMIT_FORGET_MS                                                                                      \
   3600000u /* how often too old rows are looked for: in between no flood makes more than a few MB of them */
 #define LIMIT_FRESH_PER_HOUR                                                                                 \
-  100u                           /* new names for one address: a classroom behind NAT fits, a flood does not */
-#define LIMIT_FRESH_ADDRS 65536u /* addresses that got some within the hour: 6 MB; beyond, nobody new gets any */
+  100u /* new names for one address: a classroom behind NAT fits, a flood does not */
+#define LIMIT_FRESH_ADDRS                                                                                    \
+  65536u /* addresses that got some within the hour: 6 MB; beyond, nobody new gets any */
 #define LIMIT_AUDIT_RATE                                                                                     \
   2u /* audit rows a second and worker, on average: strangers cause them, and they stay */
 #define LIMIT_AUDIT_BURST 200u       /* a relay that restarts sees all its agents at once */

@@ -103,25 +103,72 @@ static int put_name(struct tables *t, const struct store_name *row) {
   return 0;
 }
 
-static int put_tunnel(struct tables *t, const struct store_tunnel *row) {
-  struct tunnel_row *u = find_tunnel(t, row->id);
-  if (!u) {
-    if (!(u = calloc(1, sizeof *u)))
-      return BEAM_ERR_NOMEM;
-    u->row = *row;
-    HASH_ADD_STR(t->tunnels, row.id, u);
-    if (!u->hh.tbl) {
-      free(u);
-      return BEAM_ERR_NOMEM;
-    }
-  }
-  u->row = *row;
-  return 0;
+static struct served_row *find_served(const struct tables *t, const char *name) {
+  struct served_row *v;
+  HASH_FIND_STR(t->served, name, v);
+  return v;
+}
+
+static struct served_row *make_served(struct tables *t, const char *name) {
+  struct served_row *v = find_served(t, name);
+  if (v || !(v = calloc(1, sizeof *v)))
+    return v;
+  str_copy(v->name, sizeof v->name, name);
+  HASH_ADD_STR(t->served, name, v);
+  if (v->hh.tbl)
+    return v;
+  free(v);
+  return NULL;
+}
+
+static void drop_served_if_empty(struct tables *t, struct served_row *v) {
+  if (v->tunnels)
+    return;
+  HASH_DEL(t->served, v);
+  free(v);
 }
 
 static void drop_tunnel(struct tables *t, struct tunnel_row *u) {
+  DL_DELETE(u->served->tunnels, u);
+  drop_served_if_empty(t, u->served);
   HASH_DEL(t->tunnels, u);
   free(u);
+}
+
+static int add_tunnel(struct tables *t, const struct store_tunnel *row) {
+  struct tunnel_row *u = calloc(1, sizeof *u);
+  struct served_row *v = u ? make_served(t, row->name) : NULL;
+  if (!v) {
+    free(u);
+    return BEAM_ERR_NOMEM;
+  }
+  u->row = *row;
+  HASH_ADD_STR(t->tunnels, row.id, u);
+  if (!u->hh.tbl) {
+    drop_served_if_empty(t, v);
+    free(u);
+    return BEAM_ERR_NOMEM;
+  }
+  u->served = v;
+  DL_APPEND(v->tunnels, u);
+  return 0;
+}
+
+static int put_tunnel(struct tables *t, const struct store_tunnel *row) {
+  struct tunnel_row *u = find_tunnel(t, row->id);
+  if (!u)
+    return add_tunnel(t, row);
+  struct served_row *old = u->served, *v = make_served(t, row->name);
+  if (!v)
+    return BEAM_ERR_NOMEM;
+  if (v != old) {
+    DL_DELETE(old->tunnels, u);
+    drop_served_if_empty(t, old);
+    u->served = v;
+    DL_APPEND(v->tunnels, u);
+  }
+  u->row = *row;
+  return 0;
 }
 
 void tables_free(struct tables *t) {
@@ -215,8 +262,9 @@ static bool directly_under(const char *name, const char *base) {
 }
 
 static bool live(const struct tables *t, const char *name) {
-  for (const struct tunnel_row *u = t->tunnels; u; u = u->hh.next)
-    if (u->row.status != STORE_CLOSED && !strcmp(u->row.name, name))
+  const struct served_row *v = find_served(t, name);
+  for (const struct tunnel_row *u = v ? v->tunnels : NULL; u; u = u->next)
+    if (u->row.status != STORE_CLOSED)
       return true;
   return false;
 }
@@ -330,10 +378,11 @@ static void list_names(struct tables *t, struct store_op *op) {
 
 /* Binding and closing again and again must not fill the store: of a name the last closed tunnel stays. */
 static int drop_others(struct tables *t, struct store_op *op, const char *id, const char *name) {
-  struct tunnel_row *u, *next;
+  struct served_row *v = find_served(t, name);
   int err = 0;
-  HASH_ITER(hh, t->tunnels, u, next) {
-    if (!err && u->row.status == STORE_CLOSED && strcmp(u->row.id, id) && !strcmp(u->row.name, name)) {
+  for (struct tunnel_row *u = v ? v->tunnels : NULL, *next; u && !err; u = next) {
+    next = u->next; /* while there is one, v stays */
+    if (u->row.status == STORE_CLOSED && strcmp(u->row.id, id) != 0) {
       struct store_tunnel row = u->row;
       err = change(t, op, CHANGE_TUNNEL_GONE, &row);
     }

@@ -18,7 +18,14 @@ struct owner_row { /* as long as it has a name */
 };
 struct tunnel_row {
   struct store_tunnel row;
-  UT_hash_handle hh; /* by id, in the order they were put */
+  struct served_row *served;
+  struct tunnel_row *prev, *next; /* of the same name */
+  UT_hash_handle hh;              /* by id, in the order they were put */
+};
+struct served_row { /* as long as a tunnel has the name */
+  char name[STORE_NAME];
+  struct tunnel_row *tunnels;
+  UT_hash_handle hh;
 };
 struct audit_node {
   struct audit_row row;
@@ -45,6 +52,7 @@ struct tables {
   struct name_row *names;
   struct owner_row *owners;
   struct tunnel_row *tunnels;
+  struct served_row *served;
   struct clock_seen clock;
   struct audit_node *audits, **audits_end; /* the newest AUDITS_KEPT; none when keep_audits is false */
   size_t audits_n;

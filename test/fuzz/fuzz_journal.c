@@ -51,6 +51,13 @@ static void must_be_whole(struct tables *t) {
     names += n;
   }
   MUST(names == HASH_COUNT(t->names));
+  size_t tunnels = 0;
+  for (struct served_row *v = t->served; v; v = v->hh.next) {
+    MUST(v->tunnels);
+    for (struct tunnel_row *u = v->tunnels; u; u = u->next, tunnels++)
+      MUST(u->served == v && !strcmp(u->row.name, v->name));
+  }
+  MUST(tunnels == HASH_COUNT(t->tunnels));
   unsigned audits = 0;
   for (struct audit_node *a = t->audits; a; a = a->next)
     audits++;

@@ -1,7 +1,7 @@
 /* How far ahead a peer may send on one stream. The window doubles when a whole one drained within two round trips: then the window is what holds
- * the sender back. What goes beyond the first 64 KiB is taken from the process's pool beforehand: all growth together gets half of it, and no step
- * more than half of what is left of that. Credit that was given cannot be taken back: a window that shrinks gives to the pool only what has been
- * withheld since. (The same policy as on the other transports; here it is ngtcp2 that is asked.)
+ * the sender back. What goes beyond the first 64 KiB is taken from the process's pool beforehand: all growth together leaves keep() of it, and no step
+ * takes more than half of what is left above that, so that one stream comes ever closer to all of it. Credit that was given cannot be taken back: a
+ * window that shrinks gives to the pool only what has been withheld since. (The policy of the other transports; here it is ngtcp2 that is asked.)
  */
 #include "io/budget.h"
 #include "quic/conn.h"
@@ -10,6 +10,11 @@ enum {
   FAST_MS = 4,   /* the clock's grain: two round trips count as at least this */
   TRIM_MS = 1000 /* idle windows are looked at so often */
 };
+
+/* With less, sockets read and write in small pieces: LIMIT_POOL_SPARE, and some for those that fill a large window. */
+static size_t keep(void) {
+  return budget_pool.cap / 16 * 11;
+}
 
 bool quic_window_fits(void) {
   return budget_left(&budget_pool) >= LIMIT_STREAM_WINDOW_MIN;
@@ -24,6 +29,8 @@ void quic_window_init(struct quic_stream *st) {
  * waits is charged as it is. */
 void quic_window_received(struct quic_stream *st) {
   size_t n = evbuffer_get_length(st->s.in);
+  if (n && !st->held && !st->drained)
+    st->since = loop_now(st->s.loop); /* what the sender needed to begin is no sign of a small window */
   if (st->id >= 0 && n > LIMIT_STREAM_WINDOW_MIN)
     n = LIMIT_STREAM_WINDOW_MIN;
   if (n > st->held)
@@ -60,11 +67,14 @@ static uint64_t rtt_ms(struct quic_conn *c) {
 
 static void grow(struct quic_stream *st) {
   uint32_t more = st->window;
+  size_t left = budget_left(&budget_pool);
   if (st->window >= LIMIT_STREAM_WINDOW_MAX || st->owed || st->s.in_ended)
     return;
   if (more > LIMIT_STREAM_WINDOW_MAX - st->window)
     more = LIMIT_STREAM_WINDOW_MAX - st->window;
-  if (!budget_take(&budget_pool, more, budget_pool.cap / 2 + more))
+  if (left > keep() && more > (left - keep()) / 2)
+    more = (uint32_t)((left - keep()) / 2) & ~(uint32_t)(LIMIT_STREAM_WINDOW_MIN - 1);
+  if (!more || !budget_take(&budget_pool, more, keep() + more))
     return;
   st->window += more;
   give(st, more);

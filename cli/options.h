@@ -37,7 +37,7 @@ struct options {
   unsigned workers;
   /* relay */
   const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors;
-  bool open;
+  bool open, replace;
   /* all */
   const char *data, *config, *log_level;
   bool json, quiet, verbose, help, version;

@@ -23,8 +23,8 @@ enum beam_plain { BEAM_PLAIN_REDIRECT = 0, BEAM_PLAIN_SERVE = 1 };
 
 struct beam_relay_event {
   size_t size;
-  const char
-      *kind; /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused", "draining", "drained" */
+  /* "session_up", "session_down", "tunnel_up", "tunnel_down", "refused", "draining", "drained", "took_over", "alone" (the relay before it has ended) */
+  const char *kind;
   const char *name, *agent, *reason; /* NULL where it does not apply */
 };
 
@@ -47,6 +47,8 @@ struct beam_relay_config {
   void (*on_event)(void *user, const struct beam_relay_event *e);
   void *user;
   const char *tcp_ports; /* "20000-20999": public ports that TCP tunnels get; NULL: no TCP tunnels */
+  int handover; /* 0: none. 1: another process with the same data_dir may take the listening sockets over without losing a request, and this one drains.
+                   2: the same, and first take them over from the relay that runs on data_dir, if one does */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }

@@ -283,6 +283,15 @@ static void show_transport(struct agent *a, struct lane *n) {
     set_state(a, BEAM_TUNNEL_ACTIVE, NULL);
 }
 
+/* The relay that goes need not wait for us any more. */
+static void tell_moved(struct lane *n) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_drain_tag;
+  for (struct lane *old = n->next; old; old = old->next)
+    if (old->going)
+      link_send(old->link, &m); /* when it cannot be sent, the relay waits a little for nothing */
+}
+
 static void on_bound(struct lane *n, const beam_Bound *b) {
   struct agent *a = n->a;
   if (b->id != BIND_ID)
@@ -299,6 +308,7 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   local_bind(a->local, a->name);
   show_transport(a, n);
   reach_won(a->reach, n->transport);
+  tell_moved(n);
   probe_in(a, PROBE_MS);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "io/pass.h"
 #include "io/sockets.h"
 #include "obs/metrics.h"
 
@@ -196,6 +198,42 @@ fail:
     close(ls->fd);
   free(ls);
   return err;
+}
+
+/* --- from and to other processes --- */
+
+int listener_dup(struct listener *listener) {
+  return fcntl(((struct sockets_listener *)listener)->fd, F_DUPFD_CLOEXEC, 0);
+}
+
+int listener_adopt(struct loop *l, int fd, accept_cb cb, void *user, struct listener **out) {
+  int on = 1, listening = 0;
+  socklen_t n = sizeof listening, len = sizeof(struct sockaddr_storage);
+  struct sockets_listener *ls = loop_is_virtual(l) ? NULL : calloc(1, sizeof *ls);
+  if (!ls) {
+    close(fd);
+    return loop_is_virtual(l) ? BEAM_ERR_INVALID : BEAM_ERR_NOMEM;
+  }
+  *ls = (struct sockets_listener){.loop = l, .cb = cb, .user = user, .fd = fd};
+  timer_init(&ls->pause, l, on_pause_over, ls);
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) || !listening ||
+      getsockname(fd, (struct sockaddr *)&ls->addr, &len)) {
+    close(fd);
+    free(ls);
+    return BEAM_ERR_INVALID;
+  }
+  setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); /* siblings of ours may join */
+  pthread_mutex_lock(&shared_lock);
+  ls->next_shared = shared;
+  shared = ls;
+  pthread_mutex_unlock(&shared_lock);
+  event_assign(&ls->ev, loop_base(l), fd, EV_READ | EV_PERSIST, on_accept, ls);
+  if (event_add(&ls->ev, NULL)) {
+    sockets_unlisten((struct listener *)ls);
+    return BEAM_ERR_NOMEM;
+  }
+  *out = (struct listener *)ls;
+  return 0;
 }
 
 uint16_t sockets_port(struct listener *listener) {

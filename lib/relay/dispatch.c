@@ -10,6 +10,7 @@
 #include "http/forward.h"
 #include "http/frames.h"
 #include "relay/answers.h"
+#include "relay/handover.h"
 #include "relay/session.h"
 #include "relay/wslink.h"
 #include "wire/host.h"
@@ -172,7 +173,7 @@ static void wait_for_link(struct worker *w, struct http_end *front, struct http_
   q->open = *open;
   q->more = more;
   timer_init(&q->timer, w->loop, waiting_late, q);
-  if (http_head_copy(&q->head, head) || timer_start(&q->timer, LIMIT_LINK_WAIT_MS)) {
+  if (http_head_copy(&q->head, head) || timer_start(&q->timer, handover_wait_ms(w))) {
     http_head_free(&q->head);
     free(q);
     page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);

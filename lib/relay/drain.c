@@ -13,6 +13,7 @@ enum {
   SHUT_MS = 2000, /* of the time that is given: for what came in last */
   GRACE_MS =
       2000, /* a keep-alive visitor's next request in this time is still answered, and told that it was the last */
+  MOVE_MS = 5000,     /* what an agent takes to its next link and back to tell, on a bad network */
   FLUSH_MS = 5000,    /* a socket that lingers takes two seconds */
   AGENTS_PER_S = 100, /* handshakes a successor's core can take: more agents are told to come later */
   AFTER_MS_MAX = 10000
@@ -49,6 +50,7 @@ static void on_tick(void *arg) {
   visitors_count(w, &busy, &idle);
   atomic_store(&w->drain.busy, busy);
   atomic_store(&w->drain.idle, idle);
+  atomic_store(&w->drain.agents, session_staying(w));
   atomic_store(&w->drain.counted, state);
   if (timer_start(&w->drain.tick, TICK_MS))
     log_error("drain", "out of memory: worker %u counts no more", w->index);
@@ -83,14 +85,15 @@ static void go(struct relay *r, int state) {
 }
 
 /* What all workers have under way, if all have counted in this state. */
-static bool counted(struct relay *r, int state, unsigned *idle) {
+static bool counted(struct relay *r, int state, unsigned *idle, unsigned *agents) {
   bool all = true;
-  r->drain.busy = *idle = 0;
+  r->drain.busy = *idle = *agents = 0;
   for (unsigned i = 0; i < r->workers_n; i++) {
     struct worker *w = &r->workers[i];
     all = all && atomic_load(&w->drain.counted) >= state;
     r->drain.busy += atomic_load(&w->drain.busy);
     *idle += atomic_load(&w->drain.idle);
+    *agents += atomic_load(&w->drain.agents);
   }
   return all;
 }
@@ -99,17 +102,19 @@ static void on_decide(void *arg) {
   struct relay *r = arg;
   uint64_t now = loop_now(r->workers[0].loop);
   int state = atomic_load(&r->drain.state);
-  unsigned idle;
-  bool all = counted(r, state, &idle), late = now >= r->drain.until;
+  unsigned idle, agents;
+  bool all = counted(r, state, &idle, &agents), late = now >= r->drain.until;
+  bool wait = agents && r->drain.successor && now < r->drain.agents_until;
   if (state == DRAIN_OPEN &&
       (r->drain.successor || (all && !r->drain.busy) || now + SHUT_MS >= r->drain.until)) {
     go(r, DRAIN_SHUT);
-  } else if (state == DRAIN_SHUT && ((all && !r->drain.busy && !idle) || late)) {
+  } else if (state == DRAIN_SHUT && ((all && !r->drain.busy && !idle && !wait) || late)) {
     if (r->drain.busy)
       log_warn("drain", "time is up: %u visitors are cut", r->drain.busy);
     go(r, DRAIN_FLUSH);
     r->drain.until = now + FLUSH_MS;
-  } else if (state == DRAIN_FLUSH && ((all && metric_read(METRIC_SOCKETS) <= 0) || late)) {
+  } else if (state == DRAIN_FLUSH &&
+             ((all && metric_read(METRIC_SOCKETS) <= (r->handover.guest ? 1 : 0)) || late)) {
     go(r, DRAIN_DONE);
     relay_event(r, "drained", NULL, NULL, NULL);
     return;
@@ -134,6 +139,7 @@ static void on_order(void *arg) {
   r->drain.successor = o.successor;
   r->drain.after_ms = spread < AFTER_MS_MAX ? (uint32_t)spread : AFTER_MS_MAX;
   r->drain.until = loop_now(r->workers[0].loop) + o.ms;
+  r->drain.agents_until = loop_now(r->workers[0].loop) + r->drain.after_ms + MOVE_MS;
   go(r, DRAIN_OPEN);
   relay_event(r, "draining", NULL, NULL, o.successor ? "a successor takes over" : NULL);
   for (unsigned i = 0; i < r->workers_n; i++)

@@ -1,4 +1,5 @@
 #include "relay/listen_quic.h"
+#include "relay/drain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,8 @@ static void forward(void *user, unsigned worker, const uint8_t *p, size_t n, uin
 static struct tls_cert *choose(void *user, const char *sni, const char *alpn) {
   (void)sni, (void)alpn;
   struct accept_ctx *a = user;
+  if (drain_begun(a->w->relay) && a->w->relay->drain.successor)
+    return NULL; /* by TCP the agent reaches our successor */
   return certs_get_link(a->w->relay->certs);
 }
 
@@ -94,6 +97,8 @@ static const char *const alpn_beam[] = {"beam/1", NULL};
 
 int quic_listen(struct worker *w, struct beam_error *err) {
   struct relay *r = w->relay;
+  if (r->handover.taken && !r->handover.alone)
+    return 0; /* packets of the links that the relay before us still has would come to us */
   for (unsigned i = 0; i < r->tls_n; i++) {
     struct quic_server_conf conf = {.alpn = alpn_beam,
                                     .choose = choose,
@@ -103,7 +108,7 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .reset_key = r->quic_key,
                                     .peer_bidi = 1, /* the agent's control stream */
                                     .user = &w->tls_ctx[i]};
-    if (!strncmp(r->tls_spec[i].host, "unix:", 5))
+    if (w->quic[i] || !strncmp(r->tls_spec[i].host, "unix:", 5))
       continue;
     int e = quic_endpoint_server(w->loop, r->tls_spec[i].host, r->tls_spec[i].port, r->workers_n > 1, &conf,
                                  &w->quic[i]);

@@ -8,7 +8,9 @@
 #include "base/random.h"
 #include "base/str.h"
 #include "io/pipe.h"
+#include "io/pass.h"
 #include "relay/dispatch.h"
+#include "relay/handover.h"
 #include "wire/control.h"
 
 struct raw {
@@ -112,7 +114,7 @@ void raw_forward(struct worker *w, struct stream *s, const char *name, const cha
   DL_APPEND(w->raws, v);
   timer_init(&v->timer, w->loop, on_late, v);
   stream_own(s, &events, v);
-  if (timer_start(&v->timer, LIMIT_LINK_WAIT_MS))
+  if (timer_start(&v->timer, handover_wait_ms(w)))
     raw_end(v, BEAM_ERR_NOMEM);
   else
     join(v);
@@ -173,7 +175,10 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   DL_APPEND(w->raw_ports, p);
   str_copy(p->name, sizeof p->name, name);
   for (unsigned i = 0; i < r->tls_n; i++) {
-    int err = net_listen(r->net, w->loop, r->tls_spec[i].host, port, true, on_accept, p, &p->listener[i]);
+    const char *host = r->tls_spec[i].host;
+    int fd = handover_socket(r, 'r', host, port);
+    int err = fd >= 0 ? listener_adopt(w->loop, fd, on_accept, p, &p->listener[i])
+                      : net_listen(r->net, w->loop, host, port, true, on_accept, p, &p->listener[i]);
     if (err) {
       raw_port_close(p);
       return err;
@@ -182,6 +187,15 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   p->owner = out;
   *out = p;
   return 0;
+}
+
+void raw_ports_each(struct worker *w, void (*cb)(void *user, const char *host, struct listener *ls),
+                    void *user) {
+  struct raw_port *p;
+  DL_FOREACH(w->raw_ports, p) {
+    for (unsigned i = 0; i < LISTEN_MAX; i++)
+      cb(user, w->relay->tls_spec[i].host, p->listener[i]);
+  }
 }
 
 void raw_ports_close(struct worker *w) {

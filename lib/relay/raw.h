@@ -18,6 +18,8 @@ unsigned raw_count(struct worker *w); /* visitors now */
 /* A public port on this worker: its visitors go to `name`. *out becomes NULL when raw_ports_close() closes it. */
 struct raw_port;
 int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_port **out);
+void raw_ports_each(struct worker *w, void (*cb)(void *user, const char *host, struct listener *ls),
+                    void *user);
 void raw_ports_close(struct worker *w);
 void raw_port_close(struct raw_port *p); /* NULL is accepted */
 /* The session is gone and may come back, here or on another worker: visitors still get in for RAW_LINGER_MS and wait for it. NULL is accepted. */

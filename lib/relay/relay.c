@@ -13,6 +13,7 @@
 #include "identity/trust.h"
 #include "obs/metrics.h"
 #include "relay/drain.h"
+#include "relay/handover.h"
 #include "relay/listen_quic.h"
 #include "relay/forget.h"
 #include "relay/fresh.h"
@@ -223,6 +224,8 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   if (!r)
     return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
   r->net = &net_sockets;
+  r->handover.fd = -1;
+  pthread_mutex_init(&r->handover.lock, NULL);
   int e = copy_strings(r, config);
   if (!e)
     e = check_config(r, err);
@@ -230,6 +233,8 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
     e = dir_make_private(r->conf.data_dir, err);
   if (!e)
     e = ca_load(r->conf.data_dir, &r->ca, err);
+  if (!e)
+    e = handover_take(r, err);
   if (!e && r->conf.agent_token_file)
     e = tokens_load(r->conf.agent_token_file, &r->tokens, err);
   if (!e)
@@ -246,6 +251,8 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
                                                           : 1;
   if (!e)
     e = make_workers(r, err);
+  if (!e)
+    e = handover_apply(r, err);
   if (e) {
     relay_stop(r);
     return e;
@@ -255,8 +262,9 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   text_of(r->https_text, sizeof r->https_text, &r->tls_spec[0]);
   if (r->plain_n)
     text_of(r->http_text, sizeof r->http_text, &r->plain_spec[0]);
-  store_tunnels_reset(r->store, r->workers[0].loop, r->conf.domain, NULL, NULL, NULL);
   forget_start(&r->workers[0]);
+  if (!r->handover.taken) /* else they are another process's, and still live */
+    store_tunnels_reset(r->store, r->workers[0].loop, r->conf.domain, NULL, NULL, NULL);
   e = start_threads(r, err);
   if (e) {
     relay_stop(r);
@@ -264,6 +272,7 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   }
   log_info("relay", "listening domain=%s https=%s http=%s workers=%u", r->conf.domain, r->https_text,
            r->plain_n ? r->http_text : "-", r->workers_n);
+  handover_go(r);
   *out = r;
   return 0;
 }
@@ -311,6 +320,7 @@ void relay_stop(struct relay *r) {
   fresh_free(r->fresh);
   ca_free(r->ca);
   free_strings(r);
+  handover_fini(r);
   free(r);
 }
 

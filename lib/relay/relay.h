@@ -32,7 +32,7 @@ struct listen_spec {
   char host[256];
   uint16_t port;
 };
-enum { LISTEN_MAX = 8 };
+enum { LISTEN_MAX = 8, SPARES_MAX = 32 };
 
 struct audit_gate { /* audit.c */
   uint64_t since, spent;
@@ -47,6 +47,8 @@ struct worker {
   bool running; /* the thread was started */
   bool closing;
   struct listener *tls_listeners[LISTEN_MAX], *plain_listeners[LISTEN_MAX];
+  struct listener *spares[SPARES_MAX]; /* of a relay before us that had more workers */
+  unsigned spares_n;
   struct accept_ctx {
     struct worker *w;
     bool tls;
@@ -72,6 +74,7 @@ struct worker {
     int did;                     /* the state whose part is done */
     _Atomic int counted;         /* the state that the counts are of */
     _Atomic unsigned busy, idle; /* visitors */
+    _Atomic unsigned agents;     /* that have not moved */
   } drain;
 };
 
@@ -101,11 +104,23 @@ struct relay {
   _Atomic uint64_t session_ids;
   _Atomic int64_t sessions_now, tunnels_now, visitors_now;
   _Atomic uint64_t requests, refused;
+  struct { /* handover.c; worker 0's, but for the sockets */
+    struct listener *listener;
+    struct handover *guest; /* our successor */
+    struct stream *host;    /* the relay before us */
+    struct inherited *sockets;
+    pthread_mutex_t lock; /* of the sockets */
+    char *text;
+    int fd;
+    bool taken;
+    bool alone; /* the relay before us has ended */
+    uint64_t at;
+  } handover;
   struct { /* drain.c; all but the state belong to worker 0 until the others are told */
     _Atomic int state;
     bool successor;
     uint32_t after_ms; /* what agents are told */
-    uint64_t until;
+    uint64_t until, agents_until;
     unsigned busy;
     struct loop_timer timer;
   } drain;
@@ -116,6 +131,8 @@ struct relay {
 int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *loop);
 int worker_listen(struct worker *w, struct beam_error *err);
 void worker_unlisten(struct worker *w);
+/* A socket of the relay before us that listens on our i-th TLS or plain address. Takes fd. */
+int worker_adopt(struct worker *w, int fd, unsigned i, bool tls, struct listener **out);
 void worker_close(struct worker *w); /* on its loop: closes all it has; the loop may then stop */
 void worker_fini(struct worker *w);  /* after the loop stopped */
 

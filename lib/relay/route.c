@@ -105,6 +105,15 @@ void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, ro
   }
 }
 
+void route_each(struct route_table *t, void (*cb)(void *user, const char *name, const struct route_view *v),
+                void *user) {
+  struct route *r, *next;
+  HASH_ITER(hh, t->by_name, r, next) {
+    struct route_view v = view_of(r);
+    cb(user, r->name, &v);
+  }
+}
+
 void route_clear(struct route_table *t) {
   struct route *r, *next;
   HASH_ITER(hh, t->by_name, r, next) {

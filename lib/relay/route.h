@@ -63,6 +63,9 @@ bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms,
 /* Forget AWAY and GONE routes older than max_age_ms; each is told with the worker that had it last. */
 typedef void (*route_forgotten)(void *user, const char *name, unsigned worker);
 void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb, void *user);
+/* Each route there is; cb changes nothing. */
+void route_each(struct route_table *t, void (*cb)(void *user, const char *name, const struct route_view *v),
+                void *user);
 void route_clear(struct route_table *t);
 
 struct worker;

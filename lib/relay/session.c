@@ -42,6 +42,7 @@ struct session {
   uint8_t resume[16]; /* its id on the wire */
   struct link *link;
   bool up;
+  bool moved; /* it has its next link: this one carries what is left */
   char device[KEY_ID], agent[96], addr[80];
   struct sockaddr_storage peer; /* counted by address while we live */
   struct tunnel *tunnels;
@@ -367,7 +368,9 @@ static void on_control(void *user, const beam_Control *m) {
     on_unbind(s, &m->kind.unbind);
     break;
   case beam_Control_drain_tag:
-    link_drain(s->link);
+    s->moved = true;
+    if (!drain_begun(s->w->relay)) /* else visitors that are still on us have no other way */
+      link_drain(s->link);
     break;
   default:
     break; /* quotas, statistics and what newer agents say */
@@ -508,6 +511,15 @@ void session_drain_all(struct worker *w, uint32_t after_ms) {
   HASH_ITER(hh, w->sessions, s, next) {
     say(s, &m);
   }
+}
+
+unsigned session_staying(struct worker *w) {
+  unsigned n = 0;
+  struct session *s, *next;
+  HASH_ITER(hh, w->sessions, s, next) {
+    n += !s->moved;
+  }
+  return n;
 }
 
 void session_end_all(struct worker *w, int reason) {

@@ -20,6 +20,8 @@ int session_open(struct worker *w, uint64_t id, struct stream **out);
 void session_superseded(struct worker *w, uint64_t id, const char *name);
 /* Tell every agent of this worker to get its next link, within after_ms. */
 void session_drain_all(struct worker *w, uint32_t after_ms);
+/* Agents of this worker that have not said that they have their next link. */
+unsigned session_staying(struct worker *w);
 void session_end_all(struct worker *w, int reason);
 /* What /_beam says of the session that has a name. False: not here. */
 struct session_view {

@@ -5,9 +5,11 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "io/pass.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
 #include "relay/forget.h"
+#include "relay/handover.h"
 #include "relay/listen_quic.h"
 #include "relay/peers.h"
 #include "relay/raw.h"
@@ -34,6 +36,7 @@ static void on_sweep(void *arg) {
   if (w->index == 0) {
     tickets_save(w->relay);
     forget_sweep(w);
+    handover_sweep(w->relay);
   }
   timer_start(&w->sweep, SWEEP_MS);
 }
@@ -52,6 +55,10 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
   visitor_new(a->w, s, peer, a->port, a->tls, false);
 }
 
+int worker_adopt(struct worker *w, int fd, unsigned i, bool tls, struct listener **out) {
+  return listener_adopt(w->loop, fd, on_accept, tls ? &w->tls_ctx[i] : &w->plain_ctx[i], out);
+}
+
 enum { PORT_TRIES = 20 };
 
 /* The first worker finds the port (the next free one if that is allowed); the others join it by SO_REUSEPORT. */
@@ -59,7 +66,11 @@ static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_
                       struct listener **out, struct beam_error *err) {
   struct relay *r = w->relay;
   int tries = w->index == 0 && r->conf.port_fallback && spec->port ? PORT_TRIES : 1;
-  int e = 0;
+  int e = 0, fd = handover_socket(r, ctx->tls ? 't' : 'p', spec->host, spec->port);
+  if (fd >= 0) {
+    tries = 0;
+    e = listener_adopt(w->loop, fd, on_accept, ctx, out);
+  }
   for (int i = 0; i < tries; i++) {
     uint16_t port = (uint16_t)(spec->port + i);
     e = net_listen(r->net, w->loop, spec->host, port, w->index > 0 || r->workers_n > 1, on_accept, ctx, out);
@@ -107,12 +118,16 @@ void worker_unlisten(struct worker *w) {
       net_listener_close(r->net, w->plain_listeners[i]);
     w->tls_listeners[i] = w->plain_listeners[i] = NULL;
   }
+  while (w->spares_n)
+    net_listener_close(r->net, w->spares[--w->spares_n]);
 }
 
 void worker_close(struct worker *w) {
   w->closing = true;
   worker_unlisten(w);
   drain_worker_close(w);
+  if (w->index == 0)
+    handover_close(w->relay);
   timer_stop(&w->sweep);
   visitor_end_all(w);
   raw_close(w);

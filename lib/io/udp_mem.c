@@ -30,6 +30,7 @@ struct memnet {
   struct loop *loop;
   struct udp_memnet_conf conf;
   uint64_t random;
+  uint64_t free_at[2]; /* of the queue to servers and the one from them, us */
   int hole;
   uint16_t next_port;
   struct memsock *socks;
@@ -92,10 +93,27 @@ static bool is_lost(struct memnet *m, bool from_server, size_t n) {
          (m->conf.mtu && n > m->conf.mtu);
 }
 
+/* ms until a packet has passed the bottleneck; false: its queue is full. */
+static bool queue(struct memnet *m, bool from_server, size_t n, uint64_t *ms) {
+  uint64_t now = loop_now(m->loop) * 1000, *at = &m->free_at[from_server];
+  *ms = 0;
+  if (!m->conf.rate)
+    return true;
+  if (*at < now)
+    *at = now;
+  if (*at - now > m->conf.queue_ms * 1000ull)
+    return false;
+  *at += n * 1000 / m->conf.rate;
+  *ms = (*at - now) / 1000;
+  return true;
+}
+
 static void launch(struct memsock *k, const struct sockaddr_storage *to, uint8_t ecn, const uint8_t *p,
                    size_t n) {
   struct memnet *m = k->net;
-  struct flying *f = is_lost(m, k->server, n) ? NULL : calloc(1, sizeof *f + n);
+  uint64_t waits;
+  bool arrives = !is_lost(m, k->server, n) && queue(m, k->server, n, &waits);
+  struct flying *f = arrives ? calloc(1, sizeof *f + n) : NULL;
   if (!f)
     return;
   f->net = m;
@@ -107,7 +125,7 @@ static void launch(struct memsock *k, const struct sockaddr_storage *to, uint8_t
   if (m->conf.mangle)
     m->conf.mangle(m->conf.user, f->p, &f->n);
   timer_init(&f->arrival, m->loop, on_arrival, f);
-  uint64_t ms = m->conf.delay_ms ? m->conf.delay_ms : 1;
+  uint64_t ms = waits + (m->conf.delay_ms ? m->conf.delay_ms : 1);
   if (m->conf.jitter_ms)
     ms += draw(m) % (m->conf.jitter_ms + 1);
   if (timer_start(&f->arrival, ms)) {

@@ -52,7 +52,7 @@ struct quic_server_conf {
   const uint8_t *
       reset_key; /* 32 bytes, copied; the same for all workers and after a restart: connection ids, resets, Retry. NULL: random */
   unsigned peer_bidi, peer_uni; /* streams the peer may have open at a time; see quic_conn_allow() */
-  bool bbr;                     /* else CUBIC */
+  bool cubic;                   /* else BBR, which fills a lossy path and leaves a deep queue short */
   bool always_retry;            /* else when many handshakes are under way */
   void *user;
 };
@@ -74,7 +74,7 @@ struct quic_client_conf {
    * ready() or closed(), alpn as long as the connection. */
   struct tls_client_config tls;
   unsigned peer_bidi, peer_uni;
-  bool bbr;
+  bool cubic;
 };
 /* The handshake begins in the next turn. INVALID, UNREACHABLE, NOMEM, SYSTEM, TLS. */
 int quic_connect(struct loop *l, const struct sockaddr_storage *peer, const struct quic_client_conf *conf,

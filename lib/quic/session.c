@@ -203,10 +203,10 @@ void quic_callbacks_lie(ngtcp2_encrypt encrypt) {
 /* Ethernet's size first, then what tunnels leave of it, then jumbo frames: each that arrives skips the smaller ones. */
 static const uint16_t probes[] = {1452, 1406, 1342, 8952, 4052};
 
-static void fill_settings(ngtcp2_settings *s, struct quic_conn *c, bool bbr) {
+static void fill_settings(ngtcp2_settings *s, struct quic_conn *c, bool cubic) {
   ngtcp2_settings_default(s);
   s->initial_ts = alarm_now(c->loop);
-  s->cc_algo = bbr ? NGTCP2_CC_ALGO_BBR : NGTCP2_CC_ALGO_CUBIC;
+  s->cc_algo = cubic ? NGTCP2_CC_ALGO_CUBIC : NGTCP2_CC_ALGO_BBR;
   s->max_tx_udp_payload_size = QUIC_PAYLOAD_MAX;
   s->pmtud_probes = probes;
   s->pmtud_probeslen = sizeof probes / sizeof *probes;
@@ -242,7 +242,7 @@ int quic_session_server(struct quic_conn *c, const struct quic_hello *hello) {
   ngtcp2_settings settings;
   ngtcp2_transport_params params;
   ngtcp2_cid scid;
-  fill_settings(&settings, c, c->ep->conf.bbr);
+  fill_settings(&settings, c, c->ep->conf.cubic);
   fill_params(&params, c->ep->conf.peer_bidi, c->ep->conf.peer_uni);
   params.original_dcid = hello->original ? *hello->original : hd->dcid;
   params.original_dcid_present = 1;
@@ -273,7 +273,7 @@ int quic_session_client(struct quic_conn *c, const struct quic_client_conf *conf
   ngtcp2_settings settings;
   ngtcp2_transport_params params;
   ngtcp2_cid scid, dcid;
-  fill_settings(&settings, c, conf->bbr);
+  fill_settings(&settings, c, conf->cubic);
   fill_params(&params, conf->peer_bidi, conf->peer_uni);
   quic_cid_make(c->ep, &scid);
   dcid.datalen = NGTCP2_MAX_CIDLEN - 2;

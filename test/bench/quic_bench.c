@@ -1,6 +1,6 @@
 /* quic_bench: one QUIC stream, memory to memory over loopback: two threads, a loop each, the server sends. Also datagrams and handshakes.
  *
- *   quic_bench [MB] [streams] [cubic|bbr]
+ *   quic_bench [MB] [streams] [bbr|cubic]
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -19,7 +19,7 @@ enum { STREAMS_MAX = 64, BLOCK = 64 * 1024 };
 static const char *const alpn[] = {"beam/1", NULL};
 static size_t total = 1000u << 20;
 static unsigned streams = 1;
-static bool bbr;
+static bool cubic;
 static struct tls_cert *cert;
 static struct sockaddr_storage addr;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -103,7 +103,7 @@ static void accepted(void *user, struct quic_conn *c) {
 
 static void *serve(void *unused) {
   struct quic_server_conf conf = {
-      .alpn = alpn, .choose = choose, .accept = accepted, .peer_bidi = 100, .bbr = bbr};
+      .alpn = alpn, .choose = choose, .accept = accepted, .peer_bidi = 100, .cubic = cubic};
   if (loop_new(&server_loop) || quic_endpoint_server(server_loop, "127.0.0.1", 0, false, &conf, &endpoint))
     abort();
   pthread_mutex_lock(&lock);
@@ -174,7 +174,7 @@ int main(int argc, char **argv) {
   if (argc > 2)
     streams = (unsigned)strtoul(argv[2], NULL, 10);
   if (argc > 3)
-    bbr = !strcmp(argv[3], "bbr");
+    cubic = !strcmp(argv[3], "cubic");
   if (!streams || streams > STREAMS_MAX)
     return 2;
   if (ca_ephemeral(&ca, &e) || ca_issue(ca, names, 1, CA_LINK, 1, &leaf, &e) ||
@@ -186,7 +186,7 @@ int main(int argc, char **argv) {
     pthread_cond_wait(&listening, &lock);
   pthread_mutex_unlock(&lock);
   struct quic_client_conf conf = {
-      .tls = {.alpn = alpn, .trust = TLS_TRUST_ANY, .link = true}, .peer_bidi = 100, .bbr = bbr};
+      .tls = {.alpn = alpn, .trust = TLS_TRUST_ANY, .link = true}, .peer_bidi = 100, .cubic = cubic};
   began = seconds();
   if (loop_new(&client_loop) || quic_connect(client_loop, &addr, &conf, &client_conn))
     return 1;

@@ -673,7 +673,7 @@ static void bulk_through_a_bad_network(void **state) {
     p->memnet.delay_ms = 25;
     p->memnet.jitter_ms = i & 1 ? 10 : 0;
     p->memnet.loss = i ? 20 : 0;
-    p->sc.bbr = p->cc.bbr = i >= 2;
+    p->sc.cubic = p->cc.cubic = i >= 2;
     pair_meet(p);
     assert_int_equal(quic_conn_open(p->b.c, true, &s), 0);
     PAIR_UNTIL(p, p->a.streams == 1);

@@ -45,7 +45,8 @@
 #define LIMIT_STREAM_WINDOW_MIN (64u * 1024) /* a new stream's window: what a stalled visitor may hold */
 #define LIMIT_STREAM_WINDOW_MAX (16u * 1024 * 1024) /* 1 Gbit/s at 128 ms */
 #define LIMIT_POOL_BYTES                                                                                     \
-  (32u * 1024 * 1024) /* all windows of a process grow out of this; agent and relay stay below 64 MiB */
+  (32u * 1024 *                                                                                              \
+   1024) /* all windows of a process grow out of this: with it used up a process stays near 64 MiB */
 #define LIMIT_POOL_SPARE                                                                                     \
   (LIMIT_POOL_BYTES / 8 * 5) /* what must be free for a socket or stream to hold more than its least */
 #define LIMIT_SOCK_MIN                                                                                       \

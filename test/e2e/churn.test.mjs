@@ -125,9 +125,10 @@ test('200 visitors that stop reading', async (t) => {
   t.diagnostic(`another request beside them: median ${times[25].toFixed(1)} ms, worst ${times[49].toFixed(1)} ms; peak of the relay ${mib(relay)}, of the agent ${mib(agent)}`);
   if (!sanitized) {
     assert.ok(times[25] < 50, `median ${times[25]} ms`);
-    // The pool's 32 MiB, what every stream may hold beside it, and the program itself.
-    assert.ok(relay < 64 * 1048576, `relay ${mib(relay)}`);
-    assert.ok(agent < 64 * 1048576, `agent ${mib(agent)}`);
+    // The pool counts bytes: 32 MiB. What 200 sockets and 200 streams may hold beside it is 9.4 MiB. Chains are up to a third larger than
+    // what lies in them; the program itself takes 15 MiB: 70 in all.
+    assert.ok(relay < 72 * 1048576, `relay ${mib(relay)}`);
+    assert.ok(agent < 72 * 1048576, `agent ${mib(agent)}`);
   }
   for (const request of stalled) request.destroy();
   await s.agent.stop();

@@ -57,6 +57,7 @@ static int encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_c
 static const char *const alpn[] = {"beam/1", NULL};
 static struct tls_cert *cert;
 static struct link *relay, *agent;
+static bool over; /* who comes late is not let in */
 static unsigned closed[2];
 
 static struct tls_cert *choose(void *user, const char *sni, const char *which) {
@@ -104,7 +105,7 @@ static const struct link_events events = {NULL, on_stream, on_control, on_link_c
 
 static void accepted(void *user, struct quic_conn *c) {
   (void)user;
-  if (relay) {
+  if (relay || over) {
     quic_conn_close(c, BEAM_ERR_REFUSED);
     return;
   }
@@ -160,6 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
   input.pause = p[1] % 16u;
   input.lying = p[0] & 4;
   relay = NULL;
+  over = false;
   closed[0] = closed[1] = held_n = 0;
   struct udp_memnet_conf memnet = {.seed = 1, .delay_ms = 1, .mangle = on_wire};
   MUST(!loop_new_virtual(&l) && !udp_memnet_new(l, &memnet, &net));
@@ -190,6 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
   loop_run_for(l, 2000);
   for (unsigned i = 0; i < held_n; i++)
     stream_close(held[i].s, i & 1 ? BEAM_ERR_RESET : 0);
+  over = true;
   link_close(relay, n & 1 ? 0 : BEAM_ERR_LIMIT);
   link_close(agent, n & 2 ? 0 : BEAM_ERR_TIMEOUT);
   loop_run_for(l, 10000);

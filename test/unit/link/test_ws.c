@@ -126,7 +126,7 @@ static void test_frames_on_the_wire(void **state) {
   assert_int_equal(strlen(pong), 2 * 6);
   char first[64];
   assert_int_equal(stream_write(s.end.s, "hi", 2), 2);
-  strcpy(first, heard(&s));
+  snprintf(first, sizeof first, "%s", heard(&s));
   assert_memory_equal(first, "8282", 4);
   assert_int_equal(strlen(first), 2 * 8);
   assert_int_equal(stream_write(s.end.s, "hi", 2), 2);

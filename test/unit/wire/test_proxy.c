@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "wire/proxy.h"
@@ -65,12 +66,12 @@ static void test_addresses(void **state) {
   }
   char longest[300] = "http://joe:", over[300];
   memset(longest + 11, 'a', 255);
-  strcpy(longest + 266, "@p");
+  memcpy(longest + 266, "@p", 3);
   struct proxy p;
   assert_int_equal(proxy_parse(longest, &p, NULL), 0);
   assert_int_equal(strlen(p.password), 255);
-  strcpy(over, longest);
-  strcpy(over + 266, "a@p");
+  memcpy(over, longest, sizeof over);
+  memcpy(over + 266, "a@p", 4);
   assert_int_equal(proxy_parse(over, &p, NULL), BEAM_ERR_INVALID);
   assert_int_equal(p.secret, false); /* nothing stays of what was refused */
   assert_int_equal(p.user[0], 0);
@@ -128,7 +129,7 @@ static char *env(const char *name) {
   static char value[256];
   for (const char *const *p = env_rows; p && *p; p += 2)
     if (!strcmp(*p, name))
-      return strcpy(value, p[1]);
+      return snprintf(value, sizeof value, "%s", p[1]) >= 0 ? value : NULL;
   return NULL;
 }
 

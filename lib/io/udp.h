@@ -87,6 +87,7 @@ struct udp_memnet_conf {
   uint64_t jitter_ms; /* added, uniform: packets overtake each other */
   unsigned loss;      /* of 1,000 packets */
   size_t mtu;         /* largest datagram that arrives; 0: any */
+  size_t first_hop;   /* largest that can be sent: beyond it sending fails; 0: any */
   unsigned rate;      /* bytes a ms each way, through one queue; 0: no limit */
   unsigned queue_ms;  /* what would wait longer in it is lost */
   /* May change the packet in place, also its length (down). May be NULL. */

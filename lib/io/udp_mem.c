@@ -142,7 +142,10 @@ static void launch(struct memsock *k, const struct sockaddr_storage *to, uint8_t
 static long send_packets(struct udp *u, const struct sockaddr_storage *to,
                          const struct sockaddr_storage *from, uint8_t ecn, const uint8_t *p, size_t n,
                          size_t segment) {
+  struct memnet *m = ((struct memsock *)u)->net;
   (void)from;
+  if (m->conf.first_hop && (segment < n ? segment : n) > m->conf.first_hop)
+    return BEAM_ERR_TOO_LARGE;
   for (size_t at = 0; at < n; at += segment)
     launch((struct memsock *)u, to, ecn, p + at, n - at < segment ? n - at : segment);
   return (long)n;

@@ -120,11 +120,13 @@ static bool same_address(const struct sockaddr_storage *a, const ngtcp2_addr *b)
   return !memcmp(a, b->addr, b->addrlen);
 }
 
-/* The packet at e->tx + e->tx_n joins the last run, or begins one. */
+/* The packet at e->tx + e->tx_n joins the last run, or begins one. None joins a probe of the path's size: when that is too
+ * large for the first hop, the run is refused as a whole, and to congestion control its other packets are losses. */
 static void add_to_run(struct quic_endpoint *e, const struct packet *k, size_t n) {
   struct quic_run *r = e->runs ? &e->run[e->runs - 1] : NULL;
-  bool joins = r && n <= r->segment && r->n % r->segment == 0 && r->segments < UDP_BATCH_SEGMENTS &&
-               r->n + n <= UDP_BATCH_BYTES && r->ecn == k->info.ecn &&
+  bool is_probe = r && r->segment > ngtcp2_conn_get_path_max_tx_udp_payload_size(k->c->ng);
+  bool joins = r && !is_probe && n <= r->segment && r->n % r->segment == 0 &&
+               r->segments < UDP_BATCH_SEGMENTS && r->n + n <= UDP_BATCH_BYTES && r->ecn == k->info.ecn &&
                same_address(&r->to, &k->path.path.remote) && same_address(&r->from, &k->path.path.local);
   if (!joins) {
     r = &e->run[e->runs++];

@@ -662,6 +662,39 @@ static void too_many_aborts_are_a_flood(void **state) {
   assert_true(made > LIMIT_LINK_RESETS);
 }
 
+/* Packets that probe the path's size are refused by the first hop; what is sent with them is not lost, and the window grows on. */
+static void probes_take_nothing_with_them(void **state) {
+  (void)state;
+  uint64_t window[2];
+  for (int i = 0; i < 2; i++) {
+    struct stream *s;
+    struct quic_conn_info info;
+    static unsigned char block[64 * 1024];
+    if (i) {
+      assert_int_equal(down(NULL), 0);
+      assert_int_equal(up(NULL), 0);
+    }
+    p->memnet.delay_ms = 20;
+    p->memnet.mtu = p->memnet.first_hop = 1472;
+    if (!i) /* as far as it can be: nothing is refused, probes are lost on the way */
+      p->memnet.first_hop = 0;
+    p->sc.cubic = p->cc.cubic = true; /* which takes a loss for a full queue */
+    pair_meet(p);
+    assert_int_equal(quic_conn_open(p->b.c, true, &s), 0);
+    PAIR_UNTIL(p, p->a.streams == 1);
+    for (size_t sent = 0; sent < 4u << 20;) {
+      sent += stream_write(s, block, sizeof block);
+      pair_turn(p, 1);
+      stream_consume(p->a.stream[0], stream_waiting(p->a.stream[0]));
+    }
+    quic_conn_info(p->b.c, &info);
+    window[i] = info.window;
+    stream_close(s, 0);
+  }
+  assert_true(window[0] > 1u << 20);
+  assert_true(window[1] > window[0] / 2);
+}
+
 static void bulk_through_a_bad_network(void **state) {
   (void)state;
   for (int i = 0; i < 4; i++) {
@@ -770,6 +803,7 @@ int main(void) {
       TEST(limits_come_back_when_streams_end),
       TEST(streams_are_counted),
       TEST(too_many_aborts_are_a_flood),
+      TEST(probes_take_nothing_with_them),
       TEST(bulk_through_a_bad_network),
       TEST(datagrams_cross_whole),
       TEST(datagrams_do_not_pile_up),

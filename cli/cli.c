@@ -77,6 +77,7 @@ static int dispatch(struct options *o, const struct cli_env *env, struct output 
   case CMD_HTTP:
   case CMD_TCP:
   case CMD_TLS:
+  case CMD_CONNECT:
     return cmd_http(o, env, out);
   case CMD_RELAY:
     return cmd_relay(o, env, out);

@@ -1,4 +1,4 @@
-/* cmd_http.c: `beam 3000`, `beam tcp 5432`, `beam tls 8443`: one tunnel, with the embedded relay when none is configured.
+/* cmd_http.c: `beam 3000`, `beam tcp 5432`, `beam tls 8443`, `beam connect db 15432`: one tunnel, with the embedded relay when none is configured.
  *
  *   connecting ──► active ◄──► reconnecting
  *        └───────────┴──────────────┴──► closed: the relay refused; the command ends with its reason
@@ -132,8 +132,21 @@ static void stop(void *user) {
 
 /* ---- start and end ------------------------------------------------------------------------------------------------ */
 
+/* beam connect NAME PORT */
+static int find_entry(struct options *o, struct target *t, struct beam_error *e) {
+  if (o->n_args != 2)
+    return fail(e, BEAM_ERR_INVALID, "beam connect db 15432", "beam connect takes a name and a local port");
+  if (!o->relay)
+    return fail(e, BEAM_ERR_INVALID, "give --relay HOST, or beam config set relay HOST",
+                "which relay has the tunnel?");
+  o->name = o->args[0];
+  return target_parse(o->args[1], t, e);
+}
+
 static int find_target(struct options *o, struct target *t, struct beam_error *e) {
   *t = (struct target){.port = o->port};
+  if (o->command == CMD_CONNECT)
+    return find_entry(o, t, e);
   if (o->n_args > 1)
     return fail(e, BEAM_ERR_INVALID, "start one beam for each", "more than one thing to share: \"%.80s\"",
                 o->args[1]);
@@ -161,11 +174,25 @@ static int check_flags(const struct options *o, struct beam_error *e) {
     if (options_typed(o, flags[i]))
       return fail(e, BEAM_ERR_INVALID, "leave it away, or add --local for the embedded relay",
                   "--%s is for the embedded relay, and the relay is %.100s", flags[i], o->relay);
+  if (o->command == CMD_TCP && !o->private && options_typed(o, "name"))
+    return fail(e, BEAM_ERR_INVALID, "leave it away, or add --private",
+                "a public TCP tunnel has a port, not a name");
+  if (o->private && (options_typed(o, "remote-port") || options_typed(o, "tcp-ports")))
+    return fail(e, BEAM_ERR_INVALID, "leave it away", "a private tunnel has no public port");
   return 0;
 }
 
-static enum beam_tunnel_kind kind_of(enum command c) {
-  return c == CMD_TCP ? BEAM_TUNNEL_TCP : c == CMD_TLS ? BEAM_TUNNEL_TLS : BEAM_TUNNEL_HTTP;
+static enum beam_tunnel_kind kind_of(const struct options *o) {
+  switch (o->command) {
+  case CMD_TCP:
+    return o->private ? BEAM_TUNNEL_PRIVATE : BEAM_TUNNEL_TCP;
+  case CMD_TLS:
+    return BEAM_TUNNEL_TLS;
+  case CMD_CONNECT:
+    return BEAM_TUNNEL_ENTRY;
+  default:
+    return BEAM_TUNNEL_HTTP;
+  }
 }
 
 static int open_tunnel(struct running *run, const struct cli_env *env, const struct target *t,
@@ -194,10 +221,10 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
     c.proxy = o->proxy;
   }
   c.transport = o->transport;
-  c.kind = kind_of(o->command);
+  c.kind = kind_of(o);
   c.remote_port = (uint16_t)o->remote_port;
   c.proxy_protocol = o->proxy_protocol ? o->proxy_protocol[0] - '0' : 0;
-  c.name = o->name;
+  c.name = c.kind == BEAM_TUNNEL_TCP ? NULL : o->name; /* its port is its name */
   c.local_host = t->host[0] ? t->host : NULL;
   c.local_port = (uint16_t)t->port;
   c.data_dir = data;
@@ -246,7 +273,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
     return report(out, &e);
   }
   copy(run.now.state, sizeof run.now.state, state_text(BEAM_TUNNEL_CONNECTING));
-  tunnel_output_init(&run.say, out, kind_of(o->command), t.host, t.port);
+  tunnel_output_init(&run.say, out, kind_of(o), t.host, t.port);
   int code = run_tunnel(&run, env, &t);
   control_quiet(run.control);
   beam_tunnel_close(run.tunnel);

@@ -15,7 +15,8 @@ enum command {
   CMD_HELP = 32,
   CMD_TCP = 64,
   CMD_TLS = 128,
-  CMD_ALL = 255
+  CMD_CONNECT = 256,
+  CMD_ALL = 511
 };
 
 enum { ARGS_MAX = 8 };
@@ -30,6 +31,7 @@ struct options {
   unsigned port;
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *proxy;
   bool takeover, https, local;
+  bool private;
   unsigned remote_port;
   const char *proxy_protocol;
   /* tunnel's embedded relay, and relay */

@@ -6,22 +6,24 @@
 
 #define AT(field) offsetof(struct options, field)
 #define TUNNELS (CMD_HTTP | CMD_TCP | CMD_TLS)
+#define LINKS (TUNNELS | CMD_CONNECT)
 #define RUNS (TUNNELS | CMD_RELAY)
 
 const struct opt opt_table[] = {
     /* clang-format off */
     {"port", NULL, 'p', OPT_PORT, TUNNELS, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
-    {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP | CMD_TLS, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
-    {"relay", NULL, 0, OPT_TEXT, TUNNELS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through (wss://HOST: one behind a web server); none: an embedded one that only this machine can reach"},
-    {"relay-ca", NULL, 0, OPT_TEXT, TUNNELS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
-    {"token", NULL, 0, OPT_TEXT, TUNNELS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
+    {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP | CMD_TLS | CMD_TCP, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
+    {"relay", NULL, 0, OPT_TEXT, LINKS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through (wss://HOST: one behind a web server); none: an embedded one that only this machine can reach"},
+    {"relay-ca", NULL, 0, OPT_TEXT, LINKS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
+    {"token", NULL, 0, OPT_TEXT, LINKS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
-    {"local-host", NULL, 0, OPT_TEXT, TUNNELS, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
+    {"local-host", NULL, 0, OPT_TEXT, TUNNELS | CMD_CONNECT, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
+    {"private", NULL, 0, OPT_FLAG, CMD_TCP, AT(private), NULL, NULL, false, "BEAM_PRIVATE", "no public port: a name that only beam connect with the same device key reaches"},
     {"remote-port", NULL, 0, OPT_PORT, CMD_TCP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
     {"proxy-protocol", NULL, 0, OPT_CHOICE, CMD_TCP | CMD_TLS, AT(proxy_protocol), "1|2", "1,2", true, "BEAM_PROXY_PROTOCOL", "tell the local service who the visitor is, by a PROXY protocol header"},
-    {"transport", NULL, 0, OPT_CHOICE, TUNNELS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
-    {"proxy", NULL, 0, OPT_TEXT, TUNNELS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
+    {"transport", NULL, 0, OPT_CHOICE, LINKS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
+    {"proxy", NULL, 0, OPT_TEXT, LINKS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
     {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},
@@ -38,12 +40,12 @@ const struct opt opt_table[] = {
     {"replace", NULL, 0, OPT_FLAG, CMD_RELAY, AT(replace), NULL, NULL, false, NULL, "take over from the relay that runs on this data directory, losing no request"},
     {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, false, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
     {"give-descriptors", NULL, 0, OPT_CHOICE, CMD_RELAY, AT(give_descriptors), "on|off", "on,off", false, "BEAM_GIVE_DESCRIPTORS", "hand fresh visitors to the worker that has their tunnel (on)"},
-    {"data", NULL, 0, OPT_TEXT, RUNS, AT(data), "DIR", NULL, true, "BEAM_DATA_DIR", "keys and names are kept here (~/.local/share/beam)"},
+    {"data", NULL, 0, OPT_TEXT, RUNS | CMD_CONNECT, AT(data), "DIR", NULL, true, "BEAM_DATA_DIR", "keys and names are kept here (~/.local/share/beam)"},
     {"config", NULL, 0, OPT_TEXT, CMD_ALL, AT(config), "FILE", NULL, false, "BEAM_CONFIG", "configuration file (~/.config/beam/beam.yml)"},
     {"json", NULL, 0, OPT_FLAG, CMD_ALL, AT(json), NULL, NULL, false, "BEAM_JSON", "one JSON object a line, for programs"},
-    {"quiet", NULL, 'q', OPT_FLAG, RUNS, AT(quiet), NULL, NULL, true, "BEAM_QUIET", "no line per request"},
-    {"verbose", NULL, 'v', OPT_FLAG, RUNS, AT(verbose), NULL, NULL, false, "BEAM_VERBOSE", "everything in the log (--log-level debug)"},
-    {"log-level", NULL, 0, OPT_CHOICE, RUNS, AT(log_level), "LEVEL", "error,warn,info,debug", true, "BEAM_LOG_LEVEL", "error, warn, info or debug, on standard error (error)"},
+    {"quiet", NULL, 'q', OPT_FLAG, RUNS | CMD_CONNECT, AT(quiet), NULL, NULL, true, "BEAM_QUIET", "no line per request"},
+    {"verbose", NULL, 'v', OPT_FLAG, RUNS | CMD_CONNECT, AT(verbose), NULL, NULL, false, "BEAM_VERBOSE", "everything in the log (--log-level debug)"},
+    {"log-level", NULL, 0, OPT_CHOICE, RUNS | CMD_CONNECT, AT(log_level), "LEVEL", "error,warn,info,debug", true, "BEAM_LOG_LEVEL", "error, warn, info or debug, on standard error (error)"},
     {"help", NULL, 'h', OPT_FLAG, CMD_ALL, AT(help), NULL, NULL, false, NULL, "this help"},
     {"version", NULL, 'V', OPT_FLAG, CMD_ALL, AT(version), NULL, NULL, false, NULL, "version and features"},
     /* clang-format on */
@@ -58,6 +60,8 @@ const struct cmd cmd_table[] = {
      false},
     {"tls", CMD_TLS, "beam tls PORT|HOST:PORT",
      "put a local TLS service on a name; only it can read what comes", false},
+    {"connect", CMD_CONNECT, "beam connect NAME PORT", "open a private tunnel of this device as a local port",
+     false},
     {"relay", CMD_RELAY, "beam relay --domain DOMAIN", "run a relay that owns the names under DOMAIN", false},
     {"config", CMD_CONFIG, "beam config [list|path|get KEY|set KEY VALUE|unset KEY]",
      "show or change the configuration file", false},
@@ -94,7 +98,6 @@ const char *cmd_later(const char *name) {
       {"domains", "custom domains"},
       {"reserve", "reserved domains"},
       {"certs", "certificates by command"},
-      {"connect", "direct connections"},
       {"doctor", "self-diagnosis"},
       {"completion", "shell completion"},
       {"cleanup", "removing kept names"},

@@ -11,7 +11,18 @@ const char *state_text(enum beam_tunnel_state state) {
 }
 
 const char *kind_text(enum beam_tunnel_kind kind) {
-  return kind == BEAM_TUNNEL_TCP ? "tcp" : kind == BEAM_TUNNEL_TLS ? "tls" : "http";
+  switch (kind) {
+  case BEAM_TUNNEL_TCP:
+    return "tcp";
+  case BEAM_TUNNEL_TLS:
+    return "tls";
+  case BEAM_TUNNEL_PRIVATE:
+    return "private";
+  case BEAM_TUNNEL_ENTRY:
+    return "entry";
+  default:
+    return "http";
+  }
 }
 
 void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_tunnel_kind kind,
@@ -19,8 +30,8 @@ void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_t
   *t = (struct tunnel_output){.out = out, .kind = kind, .port = port};
   const char *name = host[0] ? host : "localhost";
   bool six = strchr(name, ':') != NULL;
-  snprintf(t->target, sizeof t->target, "%s://%s%s%s:%u", kind_text(kind), six ? "[" : "", name,
-           six ? "]" : "", port);
+  snprintf(t->target, sizeof t->target, "%s://%s%s%s:%u",
+           kind >= BEAM_TUNNEL_PRIVATE ? "tcp" : kind_text(kind), six ? "[" : "", name, six ? "]" : "", port);
 }
 
 void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay) {
@@ -72,6 +83,10 @@ static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info)
     banner_json(t, info);
     return;
   }
+  if (t->kind == BEAM_TUNNEL_ENTRY) {
+    out_line(o, "%sConnected: %s%s%s is at %s here", o->emoji ? "🔗 " : "", bold, info->name, off, info->url);
+    return;
+  }
   out_line(o, "%sTunnel active: %s%s%s", o->emoji ? "🔗 " : "", bold,
            t->kind == BEAM_TUNNEL_HTTP ? info->name : info->url, off);
   if (info->dashboard) {
@@ -85,6 +100,9 @@ static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info)
              o->emoji ? "🔒 " : "");
   else
     out_line(o, "%sConnections to it reach %s", indent, t->target);
+  if (t->kind == BEAM_TUNNEL_PRIVATE)
+    out_line(o, "%sOpen it elsewhere, with this device's key: beam connect %s PORT --relay %s", indent,
+             info->name, info->relay);
   if (info->plain_url)
     out_line(o, "%s%sAlso on plain http: %s%s", indent, dim, info->plain_url, off);
   if (t->embedded) {

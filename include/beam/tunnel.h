@@ -32,6 +32,10 @@ enum beam_tunnel_kind {
   BEAM_TUNNEL_TCP = 1,  /* a public port of the relay, bytes as they are */
   BEAM_TUNNEL_TLS =
       2, /* by server name on the relay's TLS port, never decrypted there: the local service has the certificate */
+  BEAM_TUNNEL_PRIVATE =
+      4, /* bytes as they are, from BEAM_TUNNEL_ENTRY of the same device key and nowhere else */
+  BEAM_TUNNEL_ENTRY =
+      5, /* the near end of the private tunnel `name`: listens on local_port (loopback, or the address local_host), and what connects there comes out at its agent */
 };
 
 /* What the tunnel is now. Strings are borrowed until the next callback or beam_tunnel_close(); NULL while unknown. */

@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "agent/backoff.h"
+#include "agent/entry.h"
 #include "agent/local.h"
 #include "agent/reach.h"
 #include "base/err.h"
@@ -45,8 +46,9 @@ struct agent {
   struct key *device;
   struct reach *reach;
   struct local *local;
-  struct race *race;  /* for the next link */
-  struct race *probe; /* for a better one than we have */
+  struct entry *entry; /* BEAM_TUNNEL_ENTRY */
+  struct race *race;   /* for the next link */
+  struct race *probe;  /* for a better one than we have */
   struct loop_timer probe_timer;
   struct lane *lanes;      /* the first is the newest */
   struct loop_timer timer; /* backoff, or the answer to BIND */
@@ -306,6 +308,10 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   str_copy(a->plain_url, sizeof a->plain_url, b->plain_url);
   str_copy(a->dashboard, sizeof a->dashboard, b->dashboard);
   local_bind(a->local, a->name);
+  if (a->entry) {
+    str_fmt(a->url, sizeof a->url, "tcp://%s:%u", a->conf.local_host, a->conf.local_port);
+    entry_link(a->entry);
+  }
   show_transport(a, n);
   reach_won(a->reach, n->transport);
   tell_moved(n);
@@ -317,7 +323,9 @@ static void on_error(struct lane *n, const beam_Error *m) {
   struct beam_error e = BEAM_ERROR_INIT;
   int code = m->code < 0 && m->code >= BEAM_ERR_INTERNAL ? m->code : BEAM_ERR_PROTOCOL;
   err_set(&e, code, m->hint[0] ? m->hint : NULL, "%s", m->what[0] ? m->what : beam_strerror(code));
-  if ((m->id == BIND_ID || m->fatal) && !(n == a->lanes && fall_back(a, code)))
+  if (a->entry && m->id > BIND_ID)
+    entry_refused(a->entry, m->id, code);
+  else if ((m->id == BIND_ID || m->fatal) && !(n == a->lanes && fall_back(a, code)))
     lost(a, &e);
 }
 
@@ -403,7 +411,34 @@ static void on_bind_late(void *arg) {
     lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
 }
 
+/* No streams yet: may we, and is it there? */
+static int send_connect(struct agent *a, struct lane *n, uint32_t id, uint32_t count) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_connect_tag;
+  m.kind.connect.id = id;
+  m.kind.connect.count = count;
+  if (!str_copy(m.kind.connect.name, sizeof m.kind.connect.name, a->conf.name))
+    return BEAM_ERR_NAME;
+  return link_send(n->link, &m);
+}
+
+static int on_ask(void *user, uint32_t id, uint32_t count) {
+  struct agent *a = user;
+  struct lane *n = a->lanes;
+  while (n && !n->bound)
+    n = n->next;
+  return n ? send_connect(a, n, id, count) : BEAM_AGAIN;
+}
+
+static void on_peer(void *user, struct stream *s, const beam_StreamOpen *open) {
+  entry_serve(((struct agent *)user)->entry, s, open);
+}
+
 static int send_bind(struct agent *a, struct lane *n) {
+  if (a->entry) {
+    int err = arm(a, on_bind_late, BIND_MS);
+    return err ? err : send_connect(a, n, BIND_ID, 0);
+  }
   beam_Control m = beam_Control_init_zero;
   m.which_kind = beam_Control_bind_tag;
   beam_Bind *b = &m.kind.bind;
@@ -503,6 +538,23 @@ static void agent_free(struct agent *a) {
   free(a);
 }
 
+static int open_entry(struct agent *a, struct beam_error *err) {
+  struct entry_conf c = {.loop = a->loop,
+                         .net = a->net,
+                         .host = a->conf.local_host,
+                         .port = a->conf.local_port,
+                         .ask = on_ask,
+                         .finished = on_finished,
+                         .user = a};
+  if (!a->conf.name || !*a->conf.name)
+    return err_set(err, BEAM_ERR_INVALID, "give its name", "which private tunnel?");
+  int e = entry_open(&c, &a->entry);
+  return e ? err_set(err, e, e == BEAM_ERR_IN_USE ? "choose another local port" : NULL,
+                     "cannot listen on %s port %u: %s", a->conf.local_host, a->conf.local_port,
+                     beam_strerror(e))
+           : 0;
+}
+
 static int prepare(struct agent *a, struct beam_error *err) {
   int e = device_load(a->conf.data_dir, &a->device, err);
   struct reach_conf rc = {.loop = a->loop,
@@ -524,7 +576,10 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .kind = (int)a->conf.kind,
                           .proxy_protocol = a->conf.proxy_protocol,
                           .finished = on_finished,
+                          .peer = a->conf.kind == BEAM_TUNNEL_ENTRY ? on_peer : NULL,
                           .user = a};
+  if (!e && lc.peer)
+    e = open_entry(a, err);
   return e ? e : local_new(&lc, &a->local);
 }
 
@@ -547,6 +602,7 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
   if (!e)
     e = timer_start(&a->timer, 0);
   if (e) {
+    entry_close(a->entry);
     local_close(a->local);
     agent_free(a);
     return e;
@@ -558,7 +614,7 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
 void agent_close(struct agent *a) {
   if (!a)
     return;
-  if (a->lanes && a->lanes->bound) {
+  if (a->lanes && a->lanes->bound && !a->entry) {
     beam_Control m = beam_Control_init_zero;
     m.which_kind = beam_Control_unbind_tag;
     m.kind.unbind.id = BIND_ID;
@@ -568,6 +624,7 @@ void agent_close(struct agent *a) {
   a->conf.on_request = NULL;
   shut(a, BEAM_ERR_CLOSED);
   task_cancel(&a->tell);
+  entry_close(a->entry);
   local_close(a->local);
   agent_free(a);
 }

@@ -86,6 +86,11 @@ static void opening_close(struct opening *o, int reason) {
   stream_close(s, reason);
 }
 
+/* TunnelKind and StreamKind have the same numbers, TUNNEL_PRIVATE being STREAM_PEER. */
+static int stream_kind(const struct local *l) {
+  return l->conf.peer ? (int)beam_StreamKind_STREAM_PEER : l->conf.kind;
+}
+
 static void on_readable(void *user) {
   struct opening *o = user;
   struct local *l = o->l;
@@ -103,7 +108,7 @@ static void on_readable(void *user) {
       opening_close(o, BEAM_ERR_TRUNCATED);
     return;
   }
-  bool ours = used > 0 && (int)open.kind == l->conf.kind && !strcmp(open.name, l->name);
+  bool ours = used > 0 && (int)open.kind == stream_kind(l) && !strcmp(open.name, l->name);
   if (!ours) {
     log_limited(BEAM_LOG_WARN, "agent", "the relay opened a stream that was not bound: refused");
     opening_close(o, used < 0 ? (int)used : BEAM_ERR_REFUSED);
@@ -112,6 +117,10 @@ static void on_readable(void *user) {
   struct stream *s = o->s;
   stream_consume(s, (size_t)used);
   opening_free(o);
+  if (l->conf.peer) {
+    l->conf.peer(l->conf.user, s, &open);
+    return;
+  }
   if (open.kind != beam_StreamKind_STREAM_HTTP) {
     raw_serve(&l->raws, &l->conf, s, &open);
     return;

@@ -4,6 +4,7 @@
 
 #include "http/exchange.h"
 #include "io/net.h"
+#include "wire/control.h"
 
 struct local;
 
@@ -16,6 +17,8 @@ struct local_conf {
   int proxy_protocol;      /* 0, 1, 2 */
   const char *host_header; /* NULL or "rewrite": host:port; "keep"; or a value */
   void (*finished)(void *user, const struct http_record *r);
+  /* BEAM_TUNNEL_ENTRY: instead of a local service. Takes s. */
+  void (*peer)(void *user, struct stream *s, const beam_StreamOpen *open);
   void *user;
 };
 int local_new(const struct local_conf *conf, struct local **out);

@@ -61,6 +61,20 @@ static struct trust allows_bind(const struct trust_facts *f) {
   return yes;
 }
 
+static struct trust allows_connect(const struct trust_facts *f) {
+  if (f->draining)
+    return going;
+  if (!f->running)
+    return no(BEAM_ERR_NOT_FOUND, "no tunnel of that name is running",
+              "start it with beam tcp PORT --private --name NAME");
+  if (f->owned_by_other)
+    return no(BEAM_ERR_DENIED, "that tunnel belongs to another device",
+              "use the data directory (--data) with the key of the device that has it");
+  if (!f->is_private)
+    return no(BEAM_ERR_DENIED, "that tunnel is a public one", "visit it by its address");
+  return yes;
+}
+
 struct trust trust_allows(const struct trust_facts *f) {
   switch (f->action) {
   case TRUST_LISTEN:
@@ -69,6 +83,8 @@ struct trust trust_allows(const struct trust_facts *f) {
     return allows_hello(f);
   case TRUST_BIND:
     return allows_bind(f);
+  case TRUST_CONNECT:
+    return allows_connect(f);
   }
   return no(BEAM_ERR_INTERNAL, "unknown action", "please report it");
 }

@@ -6,9 +6,10 @@
 #include <stdbool.h>
 
 enum trust_action {
-  TRUST_LISTEN, /* the relay's own start */
-  TRUST_HELLO,  /* an agent wants a session */
-  TRUST_BIND,   /* a session wants a name or a port */
+  TRUST_LISTEN,  /* the relay's own start */
+  TRUST_HELLO,   /* an agent wants a session */
+  TRUST_BIND,    /* a session wants a name or a port */
+  TRUST_CONNECT, /* a session wants to reach a private tunnel */
 };
 
 struct trust_facts {
@@ -31,6 +32,9 @@ struct trust_facts {
   bool port_wanted;    /* tcp or udp: a public port of the relay */
   bool ports_offered;  /* the relay gives such ports */
   unsigned tunnels;    /* of this session, now */
+  /* CONNECT; and owned_by_other */
+  bool running; /* a session has that name */
+  bool is_private;
 };
 
 struct trust {

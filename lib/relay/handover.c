@@ -352,7 +352,7 @@ static int spare(struct relay *r, struct worker *w, unsigned i, bool tls) {
 static int learn(struct relay *r, char *text, struct beam_error *err) {
   int kind;
   char name[ROUTE_NAME];
-  if (sscanf(text, "n %d %255s", &kind, name) != 2 || kind < ROUTE_HTTP || kind > ROUTE_TLS)
+  if (sscanf(text, "n %d %255s", &kind, name) != 2 || kind < ROUTE_HTTP || kind > ROUTE_PRIVATE)
     return 0;
   if (kind == ROUTE_HTTP && certs_add(r->certs, name, err))
     return err->code;

@@ -58,7 +58,9 @@ static void on_done(void *user, const struct pipe_result *r) {
 static bool join(struct raw *v) {
   struct route_view route;
   struct stream *to;
-  if (!route_find(&v->w->routes, v->open.name, &route) || route.state == ROUTE_GONE) {
+  bool private = v->open.kind == beam_StreamKind_STREAM_PEER;
+  if (!route_find(&v->w->routes, v->open.name, &route) || route.state == ROUTE_GONE ||
+      private != (route.kind == ROUTE_PRIVATE)) {
     raw_end(v, BEAM_ERR_NOT_FOUND);
     return true;
   }
@@ -89,7 +91,7 @@ static void on_late(void *arg) {
 }
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
-void raw_forward(struct worker *w, struct stream *s, const char *name, const char *sni,
+static void take(struct worker *w, struct stream *s, beam_StreamKind kind, const char *name, const char *sni,
                  const struct sockaddr_storage *peer, const char *local) {
   bool full = atomic_load(&w->relay->visitors_now) >= (int64_t)LIMIT_VISITORS;
   struct raw *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
@@ -102,7 +104,7 @@ void raw_forward(struct worker *w, struct stream *s, const char *name, const cha
   v->s = s;
   v->peer = *peer;
   v->open = (beam_StreamOpen)beam_StreamOpen_init_zero;
-  v->open.kind = *sni ? beam_StreamKind_STREAM_TLS : beam_StreamKind_STREAM_TCP;
+  v->open.kind = kind;
   v->open.tls = *sni != 0;
   str_copy(v->open.name, sizeof v->open.name, name);
   str_copy(v->open.sni, sizeof v->open.sni, sni);
@@ -118,6 +120,15 @@ void raw_forward(struct worker *w, struct stream *s, const char *name, const cha
     raw_end(v, BEAM_ERR_NOMEM);
   else
     join(v);
+}
+
+void raw_forward(struct worker *w, struct stream *s, const char *name, const char *sni,
+                 const struct sockaddr_storage *peer, const char *local) {
+  take(w, s, *sni ? beam_StreamKind_STREAM_TLS : beam_StreamKind_STREAM_TCP, name, sni, peer, local);
+}
+
+void raw_private(struct worker *w, struct stream *s, const char *name, const struct sockaddr_storage *peer) {
+  take(w, s, beam_StreamKind_STREAM_PEER, name, "", peer, "");
 }
 
 unsigned raw_count(struct worker *w) {

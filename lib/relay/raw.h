@@ -10,6 +10,8 @@
 /* Join the visitor's stream with the agent that has `name`. Takes s with whatever was received and not consumed. `sni` may be "". */
 void raw_forward(struct worker *w, struct stream *s, const char *name, const char *sni,
                  const struct sockaddr_storage *peer, const char *local);
+/* The same for a stream of another agent, who may: to a private tunnel. */
+void raw_private(struct worker *w, struct stream *s, const char *name, const struct sockaddr_storage *peer);
 /* The route of this name changed. */
 void raw_wake(struct worker *w, const char *name);
 void raw_close(struct worker *w);

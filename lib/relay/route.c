@@ -14,6 +14,7 @@ struct route {
   unsigned worker;
   uint64_t session, generation, since_ms;
   struct route_stats *stats;
+  char owner[ROUTE_OWNER];
   UT_hash_handle hh;
 };
 
@@ -38,7 +39,7 @@ void route_stats_unref(struct route_stats *s) {
 }
 
 static struct route_view view_of(const struct route *r) {
-  return (struct route_view){r->state, r->kind, r->worker, r->session, r->since_ms, r->stats};
+  return (struct route_view){r->state, r->kind, r->worker, r->session, r->since_ms, r->stats, r->owner};
 }
 
 bool route_find(struct route_table *t, const char *name, struct route_view *out) {
@@ -67,6 +68,7 @@ bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms,
   if (r && before) {
     *before = view_of(r);
     before->stats = NULL;
+    before->owner = NULL;
   }
   bool stale = r && c->generation <= r->generation;
   bool foreign = c->state != ROUTE_LIVE && (!r || r->session != c->session);
@@ -84,6 +86,8 @@ bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms,
   r->session = c->session;
   r->generation = c->generation;
   r->since_ms = now_ms;
+  if (c->state == ROUTE_LIVE)
+    str_copy(r->owner, sizeof r->owner, c->owner);
   return true;
 }
 

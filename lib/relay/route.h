@@ -19,9 +19,9 @@ enum route_state {
 };
 
 /* What visitors of the name speak; the numbers of TunnelKind in beam.proto. */
-enum route_kind { ROUTE_HTTP = 0, ROUTE_TCP = 1, ROUTE_TLS = 2 };
+enum route_kind { ROUTE_HTTP = 0, ROUTE_TCP = 1, ROUTE_TLS = 2, ROUTE_PRIVATE = 4 };
 
-enum { ROUTE_NAME = 256 };
+enum { ROUTE_NAME = 256, ROUTE_OWNER = 32 };
 
 /* Counters of one name, shared by every worker's copy of the route. */
 struct route_stats {
@@ -45,6 +45,7 @@ struct route_change {
   unsigned worker;
   uint64_t session, generation;
   struct route_stats *stats; /* LIVE: a reference that apply consumes */
+  char owner[ROUTE_OWNER];   /* LIVE: the principal that has the name */
 };
 
 struct route_view {
@@ -54,6 +55,7 @@ struct route_view {
   uint64_t session;
   uint64_t since_ms;         /* loop time of the last change */
   struct route_stats *stats; /* borrowed */
+  const char *owner;         /* borrowed */
 };
 
 bool route_find(struct route_table *t, const char *name, struct route_view *out);

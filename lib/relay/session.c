@@ -148,6 +148,8 @@ static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
     str_fmt(b->url, sizeof b->url, "tcp://%s:%u", r->conf.domain, t->port);
   else if (t->kind == ROUTE_TLS)
     str_fmt(b->url, sizeof b->url, "tls://%s:%u", t->name, r->https_port);
+  else if (t->kind == ROUTE_PRIVATE)
+    str_fmt(b->url, sizeof b->url, "private://%s", t->name);
   else
     relay_url(r, true, t->name, b->url, sizeof b->url);
   if (t->kind == ROUTE_HTTP && r->plain_n && r->conf.plain == BEAM_PLAIN_SERVE)
@@ -193,6 +195,7 @@ static void publish_live(struct tunnel *t) {
   t->live = true;
   atomic_fetch_add(&r->tunnels_now, 1);
   str_copy(c.name, sizeof c.name, t->name);
+  str_copy(c.owner, sizeof c.owner, s->device);
   route_publish(s->w, &c, on_published, t->id);
 }
 
@@ -288,8 +291,8 @@ static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
                           .tunnels = s->tunnels_n - 1};
   struct trust verdict = trust_allows(&f);
   int err = 0;
-  if (t->kind != ROUTE_HTTP && t->kind != ROUTE_TLS && t->kind != ROUTE_TCP)
-    err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP, TLS or TCP tunnel",
+  if (t->kind != ROUTE_HTTP && t->kind != ROUTE_TLS && t->kind != ROUTE_TCP && t->kind != ROUTE_PRIVATE)
+    err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP, TLS, TCP or private tunnel",
             "this relay does not have tunnels of that kind");
   else if (verdict.err)
     err_set(e, verdict.err, verdict.hint, "%s", verdict.reason);
@@ -351,6 +354,69 @@ void session_superseded(struct worker *w, uint64_t id, const char *name) {
   tunnel_end(t, ROUTE_LIVE, "superseded");
 }
 
+/* --- private tunnels: this agent wants to reach one --- */
+
+static int join_private(struct session *s, const char *name, uint32_t id) {
+  beam_StreamOpen open = beam_StreamOpen_init_zero;
+  uint8_t buf[LIMIT_STREAM_OPEN + 8];
+  struct stream *st;
+  open.kind = beam_StreamKind_STREAM_PEER;
+  open.connect = id;
+  str_copy(open.name, sizeof open.name, name);
+  long n = stream_open_encode(&open, buf, sizeof buf);
+  int err = n < 0 ? (int)n : link_open(s->link, &st);
+  if (err)
+    return err;
+  if (stream_write(st, buf, (size_t)n) != (size_t)n) {
+    stream_close(st, BEAM_ERR_LIMIT);
+    return BEAM_ERR_LIMIT;
+  }
+  raw_private(s->w, st, name, &s->peer);
+  return 0;
+}
+
+/* "db" or "db.tunnel.test". False: it cannot be a name of ours. */
+static bool full_name(struct relay *r, const char *wanted, char out[ROUTE_NAME]) {
+  char folded[HOST_MAX];
+  if (!host_fold(span_of(wanted), folded))
+    return false;
+  return strchr(folded, '.') ? str_copy(out, ROUTE_NAME, folded)
+                             : str_fmt(out, ROUTE_NAME, "%s.%s", folded, r->conf.domain);
+}
+
+static void on_connect(struct session *s, const beam_Connect *c) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct route_view route = {0};
+  char name[ROUTE_NAME];
+  bool known = full_name(s->w->relay, c->name, name) && route_find(&s->w->routes, name, &route);
+  /* A name that is AWAY after a handover has no owner yet: it is not running for anybody. */
+  struct trust_facts f = {.action = TRUST_CONNECT,
+                          .draining = drain_begun(s->w->relay) && !c->count,
+                          .running = known && route.state != ROUTE_GONE && route.owner[0],
+                          .owned_by_other = known && strcmp(route.owner, s->device) != 0,
+                          .is_private = route.kind == ROUTE_PRIVATE};
+  struct trust v = trust_allows(&f);
+  int err = v.err;
+  if (err)
+    err_set(&e, err, v.hint, "%s", v.reason);
+  for (uint32_t i = 0; !err && i < c->count && i < LIMIT_CONNECTS; i++)
+    if ((err = join_private(s, name, c->id + i)))
+      err_set(&e, err, NULL, "the relay cannot open a stream: %s", beam_strerror(err));
+  if (err) {
+    if (err == BEAM_ERR_DENIED)
+      note(s, "connect.refused", name, v.reason);
+    send_error(s, c->id, &e);
+  } else if (!c->count) {
+    beam_Control m = beam_Control_init_zero;
+    m.which_kind = beam_Control_bound_tag;
+    m.kind.bound.id = c->id;
+    str_copy(m.kind.bound.name, sizeof m.kind.bound.name, name);
+    str_fmt(m.kind.bound.url, sizeof m.kind.bound.url, "private://%s", name);
+    note(s, "connect", name, s->agent);
+    say(s, &m);
+  }
+}
+
 /* --- the link's events --- */
 
 static void on_stream(void *user, struct stream *st) {
@@ -366,6 +432,9 @@ static void on_control(void *user, const beam_Control *m) {
     break;
   case beam_Control_unbind_tag:
     on_unbind(s, &m->kind.unbind);
+    break;
+  case beam_Control_connect_tag:
+    on_connect(s, &m->kind.connect);
     break;
   case beam_Control_drain_tag:
     s->moved = true;

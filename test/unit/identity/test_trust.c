@@ -27,6 +27,13 @@ static const struct {
     {{HELLO, .tokens_set = true, .token_given = true}, BEAM_ERR_DENIED, "not one of"},
     {{HELLO, .relay_public = true, .tokens_set = true, .token_given = true, .token_ok = true}, 0, ""},
     {{HELLO, .token_given = true}, 0, ""}, /* one that nobody asked for does no harm */
+    {{.action = TRUST_CONNECT, .running = true, .is_private = true}, 0, ""},
+    {{.action = TRUST_CONNECT, .running = true, .is_private = true, .draining = true},
+     BEAM_ERR_DRAINING,
+     "about to end"},
+    {{.action = TRUST_CONNECT, .owned_by_other = true, .is_private = true}, BEAM_ERR_NOT_FOUND, "running"},
+    {{.action = TRUST_CONNECT, .running = true, .owned_by_other = true}, BEAM_ERR_DENIED, "another device"},
+    {{.action = TRUST_CONNECT, .running = true}, BEAM_ERR_DENIED, "public"},
     {{HELLO, .draining = true}, BEAM_ERR_DRAINING, "about to end"},
     {{.action = TRUST_BIND, .draining = true}, BEAM_ERR_DRAINING, "about to end"},
     {{.action = TRUST_HELLO, .version_ok = true}, BEAM_ERR_UNTRUSTED, "device key"},

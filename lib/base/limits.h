@@ -95,9 +95,10 @@
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */
 #define LIMIT_CONTROL_RATE 100u          /* control messages a second before a peer is a flood */
-#define LIMIT_CONNECTS 64u /* streams to a private tunnel that one message asks for: a browser opens six at once */
-#define LIMIT_STREAM_OPEN (4u * 1024)    /* the StreamOpen message */
-#define LIMIT_LINK_STREAMS 4096u         /* concurrent streams of one link: an agent's fair share */
+#define LIMIT_CONNECTS                                                                                       \
+  64u /* streams to a private tunnel that one message asks for: a browser opens six at once */
+#define LIMIT_STREAM_OPEN (4u * 1024) /* the StreamOpen message */
+#define LIMIT_LINK_STREAMS 4096u      /* concurrent streams of one link: an agent's fair share */
 #define LIMIT_LINK_RESETS 10000u /* streams a peer may abort within a second: wrk closing is a few hundred */
 #define LIMIT_PING_MS 10000u     /* control PING every 10 s ... */
 #define LIMIT_PONG_MS 8000u      /* ... dead 8 s later: noticed in under 20 s */

@@ -29,29 +29,32 @@ export async function openBox(t, args = []) {
     if (!value || value.startsWith('bad')) throw new Error(`delaybox: ${line}: ${value}`);
     return value;
   };
-  const wrapper = (net) => ({ file: 'nsenter', args: [`--net=${net}`, '--'] });
+  const wrapper = (net, address) => ({ file: 'nsenter', args: [`--net=${net}`, '--'], address });
   return {
-    a: wrapper(ready[1]),
-    b: wrapper(ready[2]),
+    a: wrapper(ready[1], addressA),
+    b: wrapper(ready[2], addressB),
     /** set({ delay: 50, loss: 1 }) both ways, set({ hole: 1 }, 'ab') one way. */
     set: (keys, way = 'both') => tell(`set ${way} ${Object.entries(keys).map(([k, v]) => `${k}=${v}`).join(' ')}`),
     stats: async () => JSON.parse(await tell('stats')),
   };
 }
 
-/** A relay in A and an agent with the example site in B, the wire as told; undefined when this machine cannot. */
-export async function setUpAcross(t, { wire = {}, relayArgs = [], agentArgs = [] } = {}) {
+/** A relay in A and an agent with the example site in B, the wire and the namespaces' congestion control as told; undefined when this machine cannot. */
+export async function setUpAcross(t, { wire = {}, tcp, relayArgs = [], agentArgs = [] } = {}) {
   const box = await openBox(t);
   if (!box) return undefined;
   const dir = tempDir(t);
   const inside = (side, file, args) => new Program(t, side.file, [...side.args, file, ...args], { env: cleanEnv(dir) });
   await box.set(wire);
+  for (const side of tcp ? [box.a, box.b] : []) await run(t, side.file, [...side.args, 'sh', '-c', `echo ${tcp} > /proc/sys/net/ipv4/tcp_congestion_control`]);
   const site = inside(box.b, path.join(build, 'site'), ['--port', '0']);
   const local = /localhost:(\d+)/.exec(await site.wait(() => site.stdout.includes('\n') && site.stdout, 'its address'))[1];
   const relay = inside(box.a, beam, ['relay', '--domain', 'tunnel.test', '--listen', `${addressA}:0`, '--open', '--data', path.join(dir, 'relay'), '--json', ...relayArgs]);
   relay.info = await relay.event('relay');
+  const begun = performance.now();
   const agent = inside(box.b, beam, [local, '--relay', relay.info.https, '--relay-ca', relay.info.ca, '--data', path.join(dir, 'agent'), '--json', ...agentArgs]);
   const { name } = await agent.event('tunnel');
+  const took = performance.now() - begun;
   const port = relay.info.https.split(':').pop();
   const curl = ['-sS', '--http1.1', '--noproxy', '*', '--cacert', relay.info.ca, '--resolve', `${name}:${port}:${addressA}`, '-w', '%{http_code} %{time_total}', '-o', '/dev/null'];
   /** A visitor in A, on a connection of its own: { status, seconds }. */
@@ -60,5 +63,5 @@ export async function setUpAcross(t, { wire = {}, relayArgs = [], agentArgs = []
     const [status, seconds] = stdout.split(' ').map(Number);
     return { status, seconds };
   };
-  return { box, dir, relay, agent, name, visit };
+  return { box, dir, relay, agent, name, took, visit };
 }

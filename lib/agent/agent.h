@@ -1,10 +1,7 @@
 /* agent.h: one tunnel's life beside the local service.
  *
- *             ┌────────────── backoff ◄──────────────┐
- *             ▼                                      │ lost, refused for now
- *   CONNECTING: uplink ──► bind ──► ACTIVE ──────────┤ (then the state is RECONNECTING)
- *             │                       │ relay drains: a second uplink is made before the first is let go
- *             └─ untrusted, denied, name taken, superseded ──► CLOSED (the last callback)
+ *   home (one relay: links, BIND, trying again; states in home.h) ─┬─ streams ─► local ─► the local service
+ *                                                                  └─ ENTRY: ◄─ entry, a local port
  *
  * Everything lives on one loop. Public meaning of states and fields: include/beam/tunnel.h.
  */

@@ -1,0 +1,449 @@
+#include "agent/home.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "agent/backoff.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/str.h"
+#include "identity/cert.h"
+
+enum {
+  DRAIN_MS_MAX = 60000, /* no relay makes us wait for longer than it is likely to be there */
+  BIND_MS = 10000,      /* the relay asks its store: a busy disk may take seconds */
+  RETIRE_MS = 30000,    /* a drained link may finish its streams for this long */
+  PROBE_MS =
+      600000,      /* a network that lets the better transport through again is noticed within ten minutes */
+  BUSY_MS = 60000, /* ... and a minute, while there are requests to disturb */
+};
+
+/* A link of ours: the current one, or one that drains. */
+struct lane {
+  struct lane *prev, *next;
+  struct home *h;
+  struct link *link;
+  struct loop_timer retire;
+  bool asked, bound;
+  bool going; /* the relay said DRAIN */
+  enum uplink_transport transport;
+  char reason[RACE_REASON]; /* why not a better one */
+};
+
+struct home {
+  struct loop *loop;
+  const struct home_owner *owner;
+  void *user;
+  struct reach *reach;
+  struct race *race;  /* for the next link */
+  struct race *probe; /* for a better one than we have */
+  struct loop_timer probe_timer;
+  struct lane *lanes;      /* the first is the newest */
+  struct loop_timer timer; /* backoff, or the answer to BIND */
+  struct backoff backoff;
+  uint8_t session[16];
+  bool resumable, once_active;
+  /* what is shown */
+  enum beam_tunnel_state state;
+  uint64_t state_since;
+  char relay_id[FINGERPRINT_TEXT];
+  const char *transport;
+  uint64_t transport_since;
+  char reason[RACE_REASON];
+  unsigned reconnects;
+};
+
+static void connect_now(void *arg);
+static void on_drain(struct lane *n, const beam_Drain *m);
+
+/* One timer for all that a home waits for: it waits for one thing at a time. */
+static int arm(struct home *h, loop_fn fn, uint64_t ms) {
+  timer_stop(&h->timer);
+  timer_init(&h->timer, h->loop, fn, h);
+  return timer_start(&h->timer, ms);
+}
+
+static void set_state(struct home *h, enum beam_tunnel_state st, const struct beam_error *why) {
+  if (h->state != st)
+    h->state_since = loop_now(h->loop);
+  h->state = st;
+  h->owner->changed(h->user, h, why);
+}
+
+/* --- trying again, or not --- */
+
+/* What no waiting mends. A relay that was trusted and now shows another CA may be a hotel's login page: once it worked, that is tried again. */
+static bool is_final(struct home *h, int err) {
+  switch (err) {
+  case BEAM_ERR_DENIED:
+  case BEAM_ERR_TAKEN:
+  case BEAM_ERR_NAME:
+  case BEAM_ERR_SUPERSEDED:
+  case BEAM_ERR_UNSUPPORTED:
+  case BEAM_ERR_INVALID:
+    return true;
+  case BEAM_ERR_UNTRUSTED:
+    return !h->once_active;
+  default:
+    return false;
+  }
+}
+
+static void drop_lane(struct lane *n, int reason) {
+  DL_DELETE(n->h->lanes, n);
+  timer_stop(&n->retire);
+  link_close(n->link, reason);
+  free(n);
+}
+
+static void shut(struct home *h, int reason) {
+  timer_stop(&h->timer);
+  timer_stop(&h->probe_timer);
+  race_cancel(h->race);
+  race_cancel(h->probe);
+  h->race = h->probe = NULL;
+  while (h->lanes)
+    drop_lane(h->lanes, reason);
+}
+
+/* There is no usable link: wait a little and try again, or give up for good. */
+static void lost(struct home *h, const struct beam_error *why) {
+  shut(h, why->code);
+  if (is_final(h, why->code)) {
+    log_warn("agent", "tunnel closed: %s", why->what);
+    set_state(h, BEAM_TUNNEL_CLOSED, why);
+    return;
+  }
+  if (h->state == BEAM_TUNNEL_ACTIVE)
+    h->reconnects++;
+  uint64_t wait = backoff_next(&h->backoff, loop_now(h->loop));
+  log_info("agent", "no link to relay=%s: %s; next attempt in %llu ms", reach_relay(h->reach), why->what,
+           (unsigned long long)wait);
+  set_state(h, h->once_active ? BEAM_TUNNEL_RECONNECTING : BEAM_TUNNEL_CONNECTING, why);
+  if (arm(h, connect_now, wait))
+    log_error("agent", "out of memory: not trying again");
+}
+
+static void lost_because(struct home *h, int err, const char *what) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  err_set(&e, err, NULL, "%s: %s", what, beam_strerror(err));
+  lost(h, &e);
+}
+
+/* --- a better transport than the one in use --- */
+
+static void take_link(struct home *h, const struct race_result *r);
+
+static void probe_in(struct home *h, uint64_t ms) {
+  if (h->lanes && reach_has_better(h->reach, h->lanes->transport) && timer_start(&h->probe_timer, ms))
+    log_warn("agent", "out of memory: not looking for a better transport");
+}
+
+/* Make before break: the link we have goes on until the better one has the name. */
+static void on_probe(void *user, const struct race_result *r) {
+  struct home *h = user;
+  h->probe = NULL;
+  if (!r->uplink.err) {
+    take_link(h, r);
+    return;
+  }
+  reach_reason(h->reach, h->lanes->transport, r->reason, h->reason);
+  probe_in(h, PROBE_MS);
+  if (h->state == BEAM_TUNNEL_ACTIVE)
+    set_state(h, BEAM_TUNNEL_ACTIVE, NULL);
+}
+
+static void probe_now(void *arg) {
+  struct home *h = arg;
+  if (h->race || h->probe || !h->lanes || !h->lanes->bound)
+    return; /* whoever is at it starts the clock again */
+  if (h->lanes->link->streams)
+    probe_in(h, BUSY_MS);
+  else if (reach_better(h->reach, h->lanes->transport, h->session, on_probe, h, &h->probe))
+    probe_in(h, PROBE_MS);
+}
+
+/* The newest link did not get the name, but the one before it still serves. */
+static bool fall_back(struct home *h, int why) {
+  struct lane *n = h->lanes, *old = n ? n->next : NULL;
+  if (!old || n->bound || !old->bound || old->link->draining || is_final(h, why))
+    return false;
+  drop_lane(n, why);
+  timer_stop(&h->timer);
+  timer_stop(&old->retire);
+  if (old->going)
+    return !arm(h, connect_now, backoff_next(&h->backoff, loop_now(h->loop)));
+  probe_in(h, PROBE_MS);
+  return true;
+}
+
+/* --- a link's events --- */
+
+static void show_transport(struct home *h, struct lane *n, const char *bound) {
+  const char *name = n->link->ops->transport;
+  bool other = !h->transport || strcmp(h->transport, name);
+  if (other)
+    h->transport_since = loop_now(h->loop);
+  h->transport = name;
+  str_copy(h->reason, sizeof h->reason, n->reason);
+  log_info("agent", "active name=%s relay=%s transport=%s%s%s", bound, reach_relay(h->reach), name,
+           n->reason[0] ? " because=" : "", n->reason);
+  if (h->state != BEAM_TUNNEL_ACTIVE || other)
+    set_state(h, BEAM_TUNNEL_ACTIVE, NULL);
+}
+
+/* The relay that goes need not wait for us any more. */
+static void tell_moved(struct lane *n) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_drain_tag;
+  for (struct lane *old = n->next; old; old = old->next)
+    if (old->going)
+      link_send(old->link, &m); /* when it cannot be sent, the relay waits a little for nothing */
+}
+
+static void on_bound(struct lane *n, const beam_Bound *b) {
+  struct home *h = n->h;
+  if (b->id != HOME_BIND)
+    return;
+  timer_stop(&h->timer);
+  backoff_reset(&h->backoff);
+  n->bound = true;
+  h->once_active = true;
+  h->owner->bound(h->user, h, b);
+  show_transport(h, n, b->name);
+  reach_won(h->reach, n->transport);
+  tell_moved(n);
+  probe_in(h, PROBE_MS);
+}
+
+static void on_error(struct lane *n, const beam_Error *m) {
+  struct home *h = n->h;
+  struct beam_error e = BEAM_ERROR_INIT;
+  int code = m->code < 0 && m->code >= BEAM_ERR_INTERNAL ? m->code : BEAM_ERR_PROTOCOL;
+  err_set(&e, code, m->hint[0] ? m->hint : NULL, "%s", m->what[0] ? m->what : beam_strerror(code));
+  if (m->id > HOME_BIND && !m->fatal)
+    h->owner->refused(h->user, h, m->id, code);
+  else if ((m->id == HOME_BIND || m->fatal) && !(n == h->lanes && fall_back(h, code)))
+    lost(h, &e);
+}
+
+static void on_unbind(struct lane *n, const beam_Unbind *m) {
+  struct home *h = n->h;
+  if (n != h->lanes || m->id != HOME_BIND)
+    return; /* of a link that drains: our own newer one has the name */
+  struct beam_error e = BEAM_ERROR_INIT;
+  int code = strcmp(m->reason, "superseded") ? BEAM_ERR_CLOSED : BEAM_ERR_SUPERSEDED;
+  err_set(&e, code, NULL, "the relay ended the tunnel: %s",
+          code == BEAM_ERR_SUPERSEDED ? beam_strerror(code) : m->reason);
+  lost(h, &e);
+}
+
+static void on_stream(void *user, struct stream *s) {
+  struct lane *n = user;
+  n->h->owner->stream(n->h->user, n->h, s);
+}
+
+static void on_control(void *user, const beam_Control *m) {
+  struct lane *n = user;
+  switch (m->which_kind) {
+  case beam_Control_bound_tag:
+    on_bound(n, &m->kind.bound);
+    break;
+  case beam_Control_error_tag:
+    on_error(n, &m->kind.error);
+    break;
+  case beam_Control_unbind_tag:
+    on_unbind(n, &m->kind.unbind);
+    break;
+  case beam_Control_drain_tag:
+    on_drain(n, &m->kind.drain);
+    break;
+  default:
+    break; /* what newer relays say */
+  }
+}
+
+static void on_closed(void *user, int reason) {
+  struct lane *n = user;
+  struct home *h = n->h;
+  bool current = n == h->lanes;
+  if (current && fall_back(h, reason))
+    return;
+  if (n->going && current)
+    backoff_reset(&h->backoff); /* it went as it said: the attempts while it still refused were not in vain */
+  drop_lane(n, reason);
+  if (current && !h->race)
+    lost_because(h, reason, "the link to the relay is lost");
+}
+
+/* The relay goes away: get the next link before this one is let go. */
+static void on_draining(void *user) {
+  struct lane *n = user;
+  if (n == n->h->lanes && !n->h->race)
+    connect_now(n->h);
+}
+
+/* The same with a time, over which a relay's agents spread: each at a moment of its own. Until then, and until the next link is bound, this one serves. */
+static void on_drain(struct lane *n, const beam_Drain *m) {
+  struct home *h = n->h;
+  if (n != h->lanes || !n->bound || n->going)
+    return;
+  n->going = true;
+  uint32_t within = m->after_ms < DRAIN_MS_MAX ? m->after_ms : DRAIN_MS_MAX;
+  log_info("agent", "relay=%s goes away: next link within %u ms", reach_relay(h->reach), within);
+  if (!h->race && arm(h, connect_now, within ? random_below(within) : 0))
+    connect_now(h);
+}
+
+static const struct link_events link_events = {
+    .stream = on_stream, .control = on_control, .closed = on_closed, .draining = on_draining};
+
+static void on_retire(void *arg) {
+  drop_lane(arg, BEAM_ERR_DRAINING);
+}
+
+/* --- a new link --- */
+
+static void on_bind_late(void *arg) {
+  if (!fall_back(arg, BEAM_ERR_TIMEOUT))
+    lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
+}
+
+/* The owner may not know yet which name to ask for: then home_bind() comes back to it. */
+static int send_bind(struct home *h, struct lane *n) {
+  beam_Control m = beam_Control_init_zero;
+  int err = h->owner->ask(h->user, h, &m);
+  if (err)
+    return err == BEAM_AGAIN ? 0 : err;
+  n->asked = true;
+  err = arm(h, on_bind_late, BIND_MS);
+  return err ? err : link_send(n->link, &m);
+}
+
+void home_bind(struct home *h) {
+  struct lane *n = h->lanes;
+  int err = n && !n->bound && !n->asked ? send_bind(h, n) : 0;
+  if (err)
+    lost_because(h, err, "cannot bind");
+}
+
+int home_send(struct home *h, const beam_Control *m) {
+  struct lane *n = h->lanes;
+  while (n && !n->bound)
+    n = n->next;
+  return n ? link_send(n->link, m) : BEAM_AGAIN;
+}
+
+static void take_link(struct home *h, const struct race_result *r) {
+  struct lane *n = calloc(1, sizeof *n);
+  if (!n) {
+    link_close(r->uplink.link, BEAM_ERR_NOMEM);
+    lost_because(h, BEAM_ERR_NOMEM, "no memory for a link");
+    return;
+  }
+  n->h = h;
+  n->link = r->uplink.link;
+  n->transport = r->transport;
+  reach_reason(h->reach, r->transport, r->reason, n->reason);
+  timer_stop(&h->probe_timer);
+  timer_init(&n->retire, h->loop, on_retire, n);
+  link_own(n->link, &link_events, n);
+  if (h->lanes && timer_start(&h->lanes->retire, RETIRE_MS))
+    drop_lane(h->lanes, BEAM_ERR_DRAINING);
+  DL_PREPEND(h->lanes, n);
+  memcpy(h->session, r->uplink.session, sizeof h->session);
+  h->resumable = true;
+  fingerprint_text(h->relay_id, r->uplink.relay_id);
+  int err = send_bind(h, n);
+  if (err)
+    lost_because(h, err, "cannot bind");
+}
+
+static void on_race(void *user, const struct race_result *r) {
+  struct home *h = user;
+  int err = r->uplink.err;
+  h->race = NULL;
+  if (err && h->lanes && !is_final(h, err)) { /* the old link drains and still serves: keep it, try again */
+    if (!arm(h, connect_now, backoff_next(&h->backoff, loop_now(h->loop))))
+      return;
+  }
+  if (err)
+    lost(h, &r->uplink.why);
+  else
+    take_link(h, r);
+}
+
+static void connect_now(void *arg) {
+  struct home *h = arg;
+  if (h->race)
+    return;
+  timer_stop(&h->timer);
+  race_cancel(h->probe);
+  h->probe = NULL;
+  int err = reach_start(h->reach, h->resumable ? h->session : NULL, on_race, h, &h->race);
+  if (err)
+    lost_because(h, err, "cannot dial the relay");
+}
+
+void home_network_changed(struct home *h) {
+  if (h->state == BEAM_TUNNEL_CLOSED)
+    return;
+  backoff_reset(&h->backoff);
+  if (!h->lanes && !h->race)
+    connect_now(h);
+  else if (h->lanes && h->lanes->bound)
+    probe_now(h);
+}
+
+/* --- life --- */
+
+int home_new(const struct home_conf *conf, struct home **out, struct beam_error *err) {
+  struct home *h = calloc(1, sizeof *h);
+  if (!h)
+    return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
+  h->loop = conf->reach.loop;
+  h->owner = conf->owner;
+  h->user = conf->user;
+  timer_init(&h->timer, h->loop, connect_now, h);
+  timer_init(&h->probe_timer, h->loop, probe_now, h);
+  h->state_since = loop_now(h->loop);
+  int e = reach_new(&conf->reach, &h->reach, err);
+  if (e) {
+    free(h);
+    return e;
+  }
+  *out = h;
+  return 0;
+}
+
+int home_start(struct home *h) {
+  return timer_start(&h->timer, 0);
+}
+
+void home_close(struct home *h, bool unbind) {
+  if (!h)
+    return;
+  if (unbind && h->lanes && h->lanes->bound) {
+    beam_Control m = beam_Control_init_zero;
+    m.which_kind = beam_Control_unbind_tag;
+    m.kind.unbind.id = HOME_BIND;
+    link_send(h->lanes->link, &m);
+  }
+  shut(h, BEAM_ERR_CLOSED);
+  reach_free(h->reach);
+  free(h);
+}
+
+void home_view(const struct home *h, struct home_view *out) {
+  *out = (struct home_view){.state = h->state,
+                            .relay = reach_relay(h->reach),
+                            .relay_id = h->relay_id[0] ? h->relay_id : NULL,
+                            .transport = h->transport,
+                            .reason = h->reason[0] ? h->reason : NULL,
+                            .state_since = h->state_since,
+                            .transport_since = h->transport_since,
+                            .reconnects = h->reconnects};
+}

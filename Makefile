@@ -196,7 +196,7 @@ test: ## install what is missing, build, and run every test
 test-long: ## the same with the slow tests
 	@.ci/setup build test
 	@+$(MAKE) -s -j2 all tests
-	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e e2e-h2 e2e-ws
+	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e
 
 unit: $(UNIT) ## only the unit tests
 	@$(RUNNER) unit

@@ -1,9 +1,9 @@
 // Plain requests and responses, as real clients make them.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import test from 'node:test';
 import { run } from './lib/run.mjs';
 import { drain, setUp } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 function collect(request) {
   return new Promise((resolve, reject) => {
@@ -53,7 +53,7 @@ async function origin(request, response) {
   }
 }
 
-test('requests', async (t) => {
+overTransports('requests', async (t) => {
   const s = await setUp(t, origin);
   const curl = (...args) => run(t, 'curl', [...s.curl, ...args]);
 

@@ -4,9 +4,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import test from 'node:test';
 import { Program, beam, cleanEnv, tempDir } from './lib/run.mjs';
 import { drain, freePort, listen, startAgent, startRelay } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 const digest = (bytes) => createHash('sha256').update(bytes).digest('hex');
 const dial = (port) => net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
@@ -39,23 +39,23 @@ async function connectTo(t, dir, relay, name, port, { data, wait = true, args = 
 }
 
 for (const workers of ['1', '2'])
-  test(`beam connect reaches a private tunnel (${workers} worker${workers > 1 ? 's' : ''})`, async (t) => {
+  overTransports(`beam connect reaches a private tunnel (${workers} worker${workers > 1 ? 's' : ''})`, { atOnce: true }, async (t, transport) => {
     const dir = tempDir(t);
     const relay = await startRelay(t, dir, ['--workers', workers]);
     const local = await echo(t);
-    const agent = await startAgent(t, dir, relay, local, ['--private', '--name', 'db', '--transport', 'h2'], { command: 'tcp' });
+    const agent = await startAgent(t, dir, relay, local, ['--private', '--name', 'db'], { command: 'tcp' });
     assert.equal(agent.info.kind, 'private');
     assert.equal(agent.info.url, 'private://db.tunnel.test');
     const data = copyKey(path.join(dir, 'agent'), path.join(dir, 'laptop'));
     const port = await freePort();
-    // Enough entries that with two workers some are on the other one.
-    const entries = [await connectTo(t, dir, relay, 'db', port, { data, args: ['--transport', 'h2'] })];
+    // Enough entries that with two workers some are on the other one; one whose transport is another.
+    const entries = [await connectTo(t, dir, relay, 'db', port, { data })];
     assert.equal(entries[0].info.kind, 'entry');
     assert.equal(entries[0].info.url, `tcp://localhost:${port}`);
     const ports = [port];
     for (let i = 0; i < 3; i++) {
       ports.push(await freePort());
-      entries.push(await connectTo(t, dir, relay, 'db.tunnel.test', ports.at(-1), { data, args: i ? [] : ['--transport', 'h2'] }));
+      entries.push(await connectTo(t, dir, relay, 'db.tunnel.test', ports.at(-1), { data, args: i ? [] : ['--transport', transport === 'h2' ? 'ws' : 'h2'] }));
     }
     const bytes = randomBytes(400_000);
     for (const p of ports) assert.equal(digest(await exchange(p, bytes)), digest(bytes));
@@ -83,7 +83,7 @@ for (const workers of ['1', '2'])
     for (const p of [...entries, relay]) await p.stop();
   });
 
-test('who may not: another device, a name that is not running, a public tunnel, a port that is taken', async (t) => {
+overTransports('who may not: another device, a name that is not running, a public tunnel, a port that is taken', async (t) => {
   const dir = tempDir(t);
   const relay = await startRelay(t, dir);
   const local = await echo(t);

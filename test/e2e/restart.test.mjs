@@ -1,10 +1,10 @@
 // What happens when one of the two programs dies.
 import assert from 'node:assert/strict';
-import test from 'node:test';
 import { until } from './lib/run.mjs';
 import { setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
-test('the relay is killed and comes back: the agent is there under the same name by itself', async (t) => {
+overTransports('the relay is killed and comes back: the agent is there under the same name by itself', { atOnce: true }, async (t) => {
   const s = await setUp(t, (_, response) => response.end('still me'));
   for (const signal of ['SIGKILL', 'SIGTERM']) {
     const seen = s.agent.events.length;
@@ -24,7 +24,7 @@ test('the relay is killed and comes back: the agent is there under the same name
   await s.relay.stop();
 });
 
-test('the agent is killed', async (t) => {
+overTransports('the agent is killed', { atOnce: true }, async (t) => {
   let reached;
   const s = await setUp(t, (request, response) => {
     if (request.url === '/begun') {
@@ -90,7 +90,7 @@ test('the agent is killed', async (t) => {
   await s.relay.stop();
 });
 
-test('the same device starts again while its older session still runs', async (t) => {
+overTransports('the same device starts again while its older session still runs', async (t) => {
   const s = await setUp(t, (_, response) => response.end('one'), { agentArgs: ['--name', 'shop'] });
   const newer = await startAgent(t, s.dir, s.relay, s.origin.port, ['--name', 'shop']);
   assert.equal(newer.name, s.name);
@@ -102,7 +102,7 @@ test('the same device starts again while its older session still runs', async (t
   await s.relay.stop();
 });
 
-test('two tunnels of one relay do not mix', async (t) => {
+overTransports('two tunnels of one relay do not mix', async (t) => {
   const s = await setUp(t, (_, response) => response.end('first'));
   const { serve } = await import('./lib/setup.mjs');
   const second = await serve(t, (_, response) => response.end('second'));

@@ -1,11 +1,11 @@
 // Every byte is passed on as it comes, and each half of a connection ends by itself.
 import assert from 'node:assert/strict';
 import net from 'node:net';
-import test from 'node:test';
 import { until } from './lib/run.mjs';
 import { drain, listen, setUp, startAgent, visitor } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
-test('streaming', async (t) => {
+overTransports('streaming', async (t) => {
   let events; // the response of /events, held by the test
   let upload;
   const s = await setUp(t, (request, response) => {

@@ -8,19 +8,14 @@ import path from 'node:path';
 import test from 'node:test';
 import tls from 'node:tls';
 import { Program, cleanUp, run, sanitized, tempDir, until } from './lib/run.mjs';
-import { drain, freePort, listen, serve, startAgent, startRelay, visitor } from './lib/setup.mjs';
-
-/** A range of ports that begins with a free one; the relay draws again where another program sits. */
-async function range() {
-  const first = Math.min(await freePort(), 65000);
-  return `${first}-${first + 19}`;
-}
+import { drain, freePort, freeRange, listen, serve, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 const tcp = (t, s, port, args = [], options = {}) => startAgent(t, s.dir, s.relay, port, args, { command: 'tcp', ...options });
 
 async function relayWithPorts(t, args = []) {
   const dir = tempDir(t);
-  const ports = await range();
+  const ports = await freeRange(20);
   return { dir, ports, relay: await startRelay(t, dir, ['--tcp-ports', ports, ...args]) };
 }
 
@@ -42,7 +37,7 @@ async function exchange(port, bytes) {
   return got.bytes;
 }
 
-test('beam tcp: a public port, half-close, and the same port again after either program restarted', async (t) => {
+overTransports('beam tcp: a public port, half-close, and the same port again after either program restarted', { atOnce: true }, async (t) => {
   const s = await relayWithPorts(t);
   const local = await echo(t);
   let agent = await tcp(t, s, local);
@@ -74,7 +69,7 @@ test('beam tcp: a public port, half-close, and the same port again after either 
   await s.relay.stop();
 });
 
-test('a visitor of a TCP tunnel waits for the agent that is just restarting', async (t) => {
+overTransports('a visitor of a TCP tunnel waits for the agent that is just restarting', { atOnce: true }, async (t) => {
   const s = await relayWithPorts(t, ['--workers', '2']);
   const local = await echo(t);
   const agent = await tcp(t, s, local);
@@ -88,7 +83,7 @@ test('a visitor of a TCP tunnel waits for the agent that is just restarting', as
   await s.relay.stop();
 });
 
-test('ports that cannot be had', async (t) => {
+overTransports('ports that cannot be had', async (t) => {
   const s = await relayWithPorts(t);
   const [first, last] = s.ports.split('-').map(Number);
   const local = await echo(t);
@@ -111,15 +106,15 @@ test('ports that cannot be had', async (t) => {
   assert.match(error.what, /no public ports/);
 
   // A port of the range that another program has is not drawn for good.
-  const squatter = net.createServer();
-  const taken = await listen(t, squatter);
-  const tight = await startRelay(t, s.dir, ['--tcp-ports', `${taken}-${taken + 1}`], { data: path.join(s.dir, 'third') });
+  const two = await freeRange(2);
+  const taken = await listen(t, net.createServer(), Number(two.split('-')[0]));
+  const tight = await startRelay(t, s.dir, ['--tcp-ports', two], { data: path.join(s.dir, 'third') });
   const lucky = await startAgent(t, s.dir, tight, local, [], { command: 'tcp', data: path.join(s.dir, 'other') });
   assert.notEqual(lucky.info.port, taken);
   for (const p of [agent, lucky, none, tight, s.relay]) await p.stop();
 });
 
-test('PROXY protocol: the local service learns who the visitor is', async (t) => {
+overTransports('PROXY protocol: the local service learns who the visitor is', async (t) => {
   const s = await relayWithPorts(t);
   const heard = [];
   const server = net.createServer({ allowHalfOpen: true }, async (socket) => {
@@ -151,7 +146,7 @@ test('PROXY protocol: the local service learns who the visitor is', async (t) =>
   await s.relay.stop();
 });
 
-test('a hundred visitors at once, over both workers', async (t) => {
+overTransports('a hundred visitors at once, over both workers', async (t) => {
   const s = await relayWithPorts(t, ['--workers', '2']);
   const local = await echo(t);
   const agent = await tcp(t, s, local, ['--quiet']);
@@ -169,7 +164,7 @@ test('a hundred visitors at once, over both workers', async (t) => {
   await s.relay.stop();
 });
 
-test('the local service is not there', async (t) => {
+overTransports('the local service is not there', async (t) => {
   const s = await relayWithPorts(t);
   const agent = await tcp(t, s, await freePort());
   const got = await drain(dial(agent.info.port));
@@ -202,7 +197,7 @@ function ownCertificate(dir, name) {
   return { key, cert };
 }
 
-test('beam tls: the visitor sees the certificate of the local service, not the relay', async (t) => {
+overTransports('beam tls: the visitor sees the certificate of the local service, not the relay', { atOnce: true }, async (t) => {
   const s = await relayWithPorts(t, ['--workers', '2']);
   const own = ownCertificate(s.dir, 'shop.tunnel.test');
   const server = tls.createServer({ key: fs.readFileSync(own.key), cert: fs.readFileSync(own.cert), allowHalfOpen: true }, (socket) => socket.pipe(socket));
@@ -246,7 +241,7 @@ function postgres() {
   return versions.map((v) => path.join(base, v, 'bin')).find((dir) => fs.existsSync(path.join(dir, 'postgres')));
 }
 
-test('psql speaks to a real PostgreSQL through beam tcp', { skip: !postgres() && 'PostgreSQL is not installed' }, async (t) => {
+overTransports('psql speaks to a real PostgreSQL through beam tcp', { skip: !postgres() && 'PostgreSQL is not installed' }, async (t) => {
   const s = await relayWithPorts(t);
   const bin = postgres();
   // PostgreSQL does not run as root.

@@ -8,8 +8,6 @@ import { dante, firewall, httpProxy, installed, nginx, socksProxy, tinyproxy } f
 import { runBeam, cleanEnv, tempDir, until } from './lib/run.mjs';
 import { freePort, serve, startAgent, startRelay, visitor } from './lib/setup.mjs';
 
-delete process.env.BEAM_TEST_TRANSPORT; // here each test chooses for itself
-
 const answer = (request, response) => {
   if (request.url === '/hash') {
     const hash = crypto.createHash('sha256');

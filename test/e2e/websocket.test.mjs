@@ -1,15 +1,15 @@
 // WebSocket through the tunnel, with the client and server most people use.
 import assert from 'node:assert/strict';
 import http from 'node:http';
-import test from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
 import { listen, setUp } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 const opened = (socket) => new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
 const message = (socket) => new Promise((resolve, reject) => socket.once('message', (data, binary) => resolve({ data, binary })).once('error', reject));
 const closed = (socket) => new Promise((resolve) => socket.once('close', (code, reason) => resolve({ code, reason: reason.toString() })));
 
-test('websocket', async (t) => {
+overTransports('websocket', async (t) => {
   const server = http.createServer((request, response) => response.end('plain'));
   const sockets = new WebSocketServer({ server, handleProtocols: (offered) => (offered.has('chat') ? 'chat' : false), perMessageDeflate: true });
   const seen = [];

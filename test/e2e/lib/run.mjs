@@ -31,10 +31,15 @@ export function tempDir(t) {
   return dir;
 }
 
+// What the test that runs wants in every environment (transports.mjs).
+let ofTheTest = () => ({});
+export function withEnv(ask) {
+  ofTheTest = ask;
+}
+
 /** An environment in which nothing of the user's is seen or touched. */
 export function cleanEnv(dir, extra = {}) {
-  const env = { PATH: process.env.PATH, HOME: dir, XDG_RUNTIME_DIR: dir, LANG: 'C.UTF-8', ...extra };
-  if (process.env.BEAM_TEST_TRANSPORT) env.BEAM_TRANSPORT = process.env.BEAM_TEST_TRANSPORT; // the whole suite over that one
+  const env = { PATH: process.env.PATH, HOME: dir, XDG_RUNTIME_DIR: dir, LANG: 'C.UTF-8', ...ofTheTest(), ...extra };
   for (const name of ['ASAN_OPTIONS', 'UBSAN_OPTIONS', 'TSAN_OPTIONS', 'LSAN_OPTIONS'])
     if (process.env[name]) env[name] = process.env[name];
   return env;

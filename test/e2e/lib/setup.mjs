@@ -1,7 +1,9 @@
 // The set-up of two programs, as a self-hoster has it: a relay for tunnel.test, an agent beside a local service, and visitors.
+import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
+import net from 'node:net';
 import path from 'node:path';
 import tls from 'node:tls';
 import { Program, beam, cleanEnv, cleanUp, tempDir } from './run.mjs';
@@ -22,15 +24,17 @@ export async function startRelay(t, dir, args = [], options = {}) {
 
 /** An agent; waits until its name answers unless options.wait is false. */
 export async function startAgent(t, dir, relay, localPort, args = [], options = {}) {
+  const env = cleanEnv(dir, options.env);
   const agent = new Program(
     t,
     beam,
     [...(options.command ? [options.command] : []), String(localPort), '--relay', `127.0.0.1:${options.port ?? relay.port}`, '--relay-ca', options.ca ?? relay.info.ca, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
-    { env: cleanEnv(dir, options.env) },
+    { env },
   );
   if (options.wait !== false) {
     agent.info = await agent.event('tunnel');
     agent.name = agent.info.name;
+    if (env.BEAM_TRANSPORT && !args.includes('--transport')) assert.equal(agent.info.transport, env.BEAM_TRANSPORT);
   }
   return agent;
 }
@@ -127,6 +131,26 @@ export async function listen(t, server, port = 0, host = '127.0.0.1') {
   );
   server.sockets = sockets;
   return server.address().port;
+}
+
+/**
+ * `count` ports in a row of which the first and the last are free, as "first-last". They lie below those that the kernel gives to whoever
+ * asks for any (32768 and up), so that no connection of another test sits on one by chance.
+ */
+export async function freeRange(count) {
+  for (;;) {
+    const first = 21_000 + Math.floor((Math.random() * 10_000) / count) * count;
+    const last = first + count - 1;
+    if ((await isFree(first)) && (await isFree(last))) return `${first}-${last}`;
+  }
+}
+
+function isFree(port) {
+  const server = net.createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 /** A port on which nothing listens (any more). */

@@ -125,6 +125,7 @@ static const char *const ends[METRIC_ENDS_COUNT] = {
     [METRIC_ENDS_SOCKET] = "socket",
     [METRIC_ENDS_TLS_VISITOR] = "tls_visitor",
     [METRIC_ENDS_TLS_AGENT] = "tls_agent",
+    [METRIC_ENDS_LINK] = "link",
 };
 
 static void put(struct metrics_text *t, const char *line) {

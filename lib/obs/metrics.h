@@ -28,6 +28,7 @@ enum metric_ends {
   METRIC_ENDS_SOCKET,
   METRIC_ENDS_TLS_VISITOR, /* handshakes, by what came of them */
   METRIC_ENDS_TLS_AGENT,
+  METRIC_ENDS_LINK, /* agents' links at a relay, let in or not */
   METRIC_ENDS_COUNT
 };
 void metric_end(enum metric_ends kind, int reason);

@@ -541,6 +541,7 @@ void session_accept(struct worker *w, struct stream *st, const char *addr,
 
 static void session_end(struct session *s, int reason) {
   struct relay *r = s->w->relay;
+  metric_end(METRIC_ENDS_LINK, reason);
   while (s->tunnels)
     tunnel_end(s->tunnels, ROUTE_AWAY, beam_strerror(reason));
   if (s->up) {

@@ -1,9 +1,9 @@
 // Visitors that come and go, and visitors that stop reading: what they held comes back, and others do not notice them.
 import assert from 'node:assert/strict';
 import https from 'node:https';
-import test from 'node:test';
 import { mib, patience, sanitized, until } from './lib/run.mjs';
 import { setUp } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 const endless = Buffer.alloc(65536, 'x');
 
@@ -22,7 +22,7 @@ function origin(request, response) {
   return more();
 }
 
-test('1,000 requests opened and aborted', async (t) => {
+overTransports('1,000 requests opened and aborted', async (t) => {
   const s = await setUp(t, origin);
   const programs = [s.relay, s.agent];
   const kinds = ['/endless', '/silent', '/upload'];
@@ -71,7 +71,7 @@ test('1,000 requests opened and aborted', async (t) => {
   await s.relay.stop();
 });
 
-test('200 visitors that stop reading', async (t) => {
+overTransports('200 visitors that stop reading', async (t) => {
   const s = await setUp(t, origin);
   const begunAll = performance.now();
   const before = written;

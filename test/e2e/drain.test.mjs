@@ -5,9 +5,9 @@ import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import path from 'node:path';
-import test from 'node:test';
 import { tempDir } from './lib/run.mjs';
 import { connect, drain, serve, setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 /** A local service: /live sends until `release` is called, anything else is answered at once. */
 function service() {
@@ -25,7 +25,7 @@ function service() {
   return live;
 }
 
-test('SIGTERM: what is under way ends, visitors are served on until then, the agent finds the next relay', async (t) => {
+overTransports('SIGTERM: what is under way ends, visitors are served on until then, the agent finds the next relay', async (t) => {
   const live = service();
   const s = await setUp(t, live.listener, { relayArgs: ['--workers', '2'] });
   const keep = new https.Agent({ keepAlive: true, maxSockets: 1 });
@@ -63,7 +63,7 @@ test('SIGTERM: what is under way ends, visitors are served on until then, the ag
   for (const p of [late, s.agent, relay]) await p.stop();
 });
 
-test('SIGTERM to a relay with nothing under way, and a second one to a relay that waits', async (t) => {
+overTransports('SIGTERM to a relay with nothing under way, and a second one to a relay that waits', async (t) => {
   const live = service();
   const s = await setUp(t, live.listener);
   s.relay.process.kill('SIGTERM');
@@ -96,7 +96,7 @@ function certificate(dir, file, serial) {
   return { cert, key };
 }
 
-test('SIGHUP: new certificate and tokens, and no connection is lost', async (t) => {
+overTransports('SIGHUP: new certificate and tokens, and no connection is lost', async (t) => {
   const dir = tempDir(t);
   const live = service();
   const one = certificate(dir, 'one', '0x1001');

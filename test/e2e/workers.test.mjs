@@ -1,11 +1,11 @@
 // Two workers: whichever accepts a connection, the tunnel is reached, with and without giving the descriptor.
 import assert from 'node:assert/strict';
 import https from 'node:https';
-import test from 'node:test';
 import { setUp, startAgent, visitor } from './lib/setup.mjs';
+import { overTransports } from './lib/transports.mjs';
 
 for (const give of ['on', 'off'])
-  test(`two workers, giving descriptors ${give}`, async (t) => {
+  overTransports(`two workers, giving descriptors ${give}`, async (t) => {
     const s = await setUp(t, (request, response) => {
       if (request.method === 'POST') return request.pipe(response);
       return response.end(`ok ${request.url}`);

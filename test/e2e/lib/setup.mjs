@@ -34,7 +34,7 @@ export async function startAgent(t, dir, relay, localPort, args = [], options = 
   if (options.wait !== false) {
     agent.info = await agent.event('tunnel');
     agent.name = agent.info.name;
-    if (env.BEAM_TRANSPORT && !args.includes('--transport')) assert.equal(agent.info.transport, env.BEAM_TRANSPORT);
+    if (env.BEAM_TRANSPORT && env.BEAM_TRANSPORT !== 'auto' && !args.includes('--transport')) assert.equal(agent.info.transport, env.BEAM_TRANSPORT);
   }
   return agent;
 }
@@ -68,7 +68,7 @@ export function visitor(relay, agent) {
 export function visit(base, target, { body, headers, ...options } = {}) {
   return new Promise((resolve, reject) => {
     const request = https.request({ ...base, path: target, agent: false, ...options, headers: { host: base.servername, ...headers } });
-    request.on('error', reject);
+    request.on('error', (error) => reject(Object.assign(error, { reused: request.reusedSocket })));
     request.on('response', (response) => {
       const parts = [];
       response.on('data', (part) => parts.push(part));

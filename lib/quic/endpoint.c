@@ -257,6 +257,8 @@ static void newcomer(struct quic_endpoint *e, const struct udp_packet *p) {
 
 static void input(struct quic_endpoint *e, const struct udp_packet *p, bool forwarded) {
   ngtcp2_version_cid id;
+  if (!p->n)
+    return; /* ngtcp2 asserts that there is something */
   if (!e->server) {
     if (e->conns)
       quic_conn_input(e->conns, p);

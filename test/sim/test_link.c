@@ -13,6 +13,7 @@
 #include "io/budget.h"
 #include "io/net.h"
 #include "link/greet.h"
+#include "link/ws.h"
 
 enum { STREAMS = 64 };
 
@@ -45,6 +46,7 @@ struct sim {
 };
 
 static char block[64 * 1024];
+static bool over_ws; /* every link's bytes go as WebSocket messages */
 
 static void fill(struct flow *f) {
   while (f->fill && stream_write(f->s, block, sizeof block) > 0)
@@ -116,7 +118,10 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
   struct sim *w = user;
   static const uint8_t exporter[32];
   struct greet_relay_conf conf = {.key = w->relay_key, .domain = "sim.test"};
+  if (over_ws)
+    assert_int_equal(ws_stream(s, WS_SERVER, &s), 0);
   assert_int_equal(link_h2_new(s, LINK_RELAY, exporter, &w->relay.k), 0);
+  assert_string_equal(w->relay.k->ops->transport, over_ws ? "ws" : "h2");
   assert_int_equal(greet_relay(w->relay.k, &conf, greeted, w), 0);
 }
 
@@ -126,6 +131,8 @@ static void on_dialled(void *user, struct stream *s, int err) {
   struct greet_agent_conf conf = {.device = w->device};
   w->dial = NULL;
   assert_int_equal(err, 0);
+  if (over_ws)
+    assert_int_equal(ws_stream(s, WS_CLIENT, &s), 0);
   assert_int_equal(link_h2_new(s, LINK_AGENT, exporter, &w->agent.k), 0);
   assert_int_equal(greet_agent(w->agent.k, &conf, greeted, w), 0);
 }
@@ -390,5 +397,7 @@ int main(void) {
       cmocka_unit_test(test_cut_at_any_moment),
       cmocka_unit_test(test_orderly_end),
   };
-  return cmocka_run_group_tests_name("a link's life", tests, NULL, NULL);
+  int failed = cmocka_run_group_tests_name("a link's life over h2", tests, NULL, NULL);
+  over_ws = true;
+  return failed + cmocka_run_group_tests_name("a link's life over WebSocket", tests, NULL, NULL);
 }

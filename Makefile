@@ -94,12 +94,13 @@ UNIT     := $(UNIT_SRC:%.c=$(BUILD)/%)
 SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
 FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(filter-out $(OMIT),$(sort $(wildcard test/fuzz/fuzz_*.c))))
 BOX      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/net/delaybox.c))
+LOAD     := $(if $(filter 0,$(GNUTLS)),,$(patsubst %.c,$(BUILD)/%,$(wildcard test/load/*.c)))
 SO       := $(BUILD)/libbeam.so.$(VERSION)
 
 .PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help
 all: lib $(if $(CLI_SRC),$(BUILD)/beam) $(EXAMPLES) $(SITE) ## libbeam.so, libbeam.a, beam and the examples
 lib: $(BUILD)/libbeam.so $(BUILD)/libbeam.a
-tests: $(UNIT) $(SIM) $(BOX) ## only build the unit and simulation tests
+tests: $(UNIT) $(SIM) $(BOX) $(LOAD) ## only build the unit and simulation tests
 
 # ---- the library ----------------------------------------------------------------------------------------------------
 # Other flags or another set of files than last time: build again what depends on them.
@@ -174,6 +175,11 @@ $(BUILD)/test/net/%: test/net/%.c $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(CC) $(FRONT_C) -o $@ $< $(LINK)
 
+# Users of the library as any other program is: the public headers, the shared library, and a visitor of GnuTLS.
+$(BUILD)/test/load/%: test/load/%.c $(BUILD)/libbeam.so
+	@mkdir -p $(@D)
+	$(CC) $(FRONT_C) -o $@ $< $(FRONT_LINK):'$$ORIGIN/../..' -lgnutls
+
 $(BUILD)/test/fuzz/%: test/fuzz/%.c $(BUILD)/libbeam.a
 	@mkdir -p $(@D)
 	$(CC) $(filter-out -Wmissing-prototypes,$(LIB_C)) -o $@ $< $(BUILD)/libbeam.a -fsanitize=fuzzer $(LINK) $(LIBS)
@@ -230,6 +236,12 @@ net-table: ## MB/s and p99 over a slow and lossy wire (root; NET_FLAGS='--rtt 10
 	@+$(MAKE) -s -j2 all $(BOX)
 	@BEAM_BUILD=$(abspath $(BUILD)) test/net/table $(NET_FLAGS)
 .PHONY: net-table
+
+opens: ## 10,000 cold opens: plain, lossy, without UDP, through a proxy (OPENS=10000)
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 all $(BOX) $(LOAD)
+	@BEAM_OPENS=$(or $(OPENS),10000) BEAM_BUILD=$(abspath $(BUILD)) node --test test/e2e/opens.test.mjs
+.PHONY: opens
 
 # ---- care -----------------------------------------------------------------------------------------------------------
 C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null | LC_ALL=C sort)

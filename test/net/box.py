@@ -62,8 +62,8 @@ class Box:
         self.children.append(child)
         return child
 
-    def run(self, side, command):
-        return subprocess.run(self.command(side, command), check=True, capture_output=True, text=True,
+    def run(self, side, command, seconds=None):
+        return subprocess.run(self.command(side, command), check=True, capture_output=True, text=True, timeout=seconds,
                               preexec_fn=lambda: die_with_parent(self.realtime)).stdout
 
     def sysctl(self, side, name, value):

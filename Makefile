@@ -241,7 +241,11 @@ opens: ## 10,000 cold opens: plain, lossy, without UDP, through a proxy (OPENS=1
 	@.ci/setup build test
 	@+$(MAKE) -s -j2 all $(BOX) $(LOAD)
 	@BEAM_OPENS=$(or $(OPENS),10000) BEAM_BUILD=$(abspath $(BUILD)) node --test test/e2e/opens.test.mjs
-.PHONY: opens
+soak: ## visitors of two relays that are drained and killed in turns (SOAK_SECONDS=3600)
+	@.ci/setup build test
+	@+$(MAKE) -s -j2 all
+	@BEAM_BUILD=$(abspath $(BUILD)) test/load/soak --seconds $(or $(SOAK_SECONDS),3600) $(SOAK_FLAGS)
+.PHONY: opens soak
 
 # ---- care -----------------------------------------------------------------------------------------------------------
 C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -not -path '*/node_modules/*' 2>/dev/null | LC_ALL=C sort)

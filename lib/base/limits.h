@@ -112,8 +112,10 @@
 /* --- relay --- */
 #define LIMIT_WORKERS 64u     /* more loops than any machine we know has use for */
 #define LIMIT_VISITORS 16000u /* connections a process: below the common hard limit of 20,000 descriptors */
-#define LIMIT_VISITORS_PER_ADDR 512u  /* one address: an office behind NAT fits, a flood does not */
-#define LIMIT_SESSIONS 20000u         /* agents a relay */
+#define LIMIT_VISITORS_PER_ADDR 512u /* one address: an office behind NAT fits, a flood does not */
+#define LIMIT_SESSIONS 20000u        /* agents a relay */
+#define LIMIT_ROUTES_IDLE                                                                                    \
+  20000u /* names whose agent is gone that are remembered for an hour, route and certificate, 6 KB each: all sessions' */
 #define LIMIT_TUNNELS_PER_SESSION 32u /* a beam.yml with more is a mistake */
 #define LIMIT_NAMES_PER_PRINCIPAL 64u /* names one device may hold */
 #define LIMIT_NAMES_TOTAL                                                                                    \

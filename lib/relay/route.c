@@ -97,9 +97,15 @@ static void drop(struct route_table *t, struct route *r) {
   free(r);
 }
 
-void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb,
-                 void *user) {
+void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, unsigned most,
+                 route_forgotten cb, void *user) {
   struct route *r, *next;
+  unsigned n = 0;
+  HASH_ITER(hh, t->by_name, r, next) {
+    n += r->state != ROUTE_LIVE;
+  }
+  if (n > most)
+    max_age_ms = max_age_ms * most / n;
   HASH_ITER(hh, t->by_name, r, next) {
     if (r->state == ROUTE_LIVE || now_ms - r->since_ms < max_age_ms)
       continue;

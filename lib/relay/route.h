@@ -62,9 +62,11 @@ bool route_find(struct route_table *t, const char *name, struct route_view *out)
 /* Apply if newer; AWAY and GONE only when they speak of the session the route has. Fills `before` (may be NULL) with what was there; its stats is NULL. Returns true when something changed. */
 bool route_apply(struct route_table *t, struct route_change *c, uint64_t now_ms, bool *was,
                  struct route_view *before);
-/* Forget AWAY and GONE routes older than max_age_ms; each is told with the worker that had it last. */
+/* Forget AWAY and GONE routes older than max_age_ms; if there are more than `most` of them, sooner: of twice as many those older than half of it. Each is
+ * told with the worker that had it last. */
 typedef void (*route_forgotten)(void *user, const char *name, unsigned worker);
-void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, route_forgotten cb, void *user);
+void route_sweep(struct route_table *t, uint64_t now_ms, uint64_t max_age_ms, unsigned most,
+                 route_forgotten cb, void *user);
 /* Each route there is; cb changes nothing. */
 void route_each(struct route_table *t, void (*cb)(void *user, const char *name, const struct route_view *v),
                 void *user);

@@ -32,7 +32,7 @@ static void on_forgotten(void *user, const char *name, unsigned worker) {
 
 static void on_sweep(void *arg) {
   struct worker *w = arg;
-  route_sweep(&w->routes, loop_now(w->loop), ROUTE_AWAY_MS, on_forgotten, w);
+  route_sweep(&w->routes, loop_now(w->loop), ROUTE_AWAY_MS, LIMIT_ROUTES_IDLE, on_forgotten, w);
   if (w->index == 0) {
     tickets_save(w->relay);
     forget_sweep(w);

@@ -72,9 +72,9 @@ static void test_sweep(void **state) {
   route_apply(&t, &b, 0, NULL, NULL);
   route_apply(&t, &away, 1000, NULL, NULL);
   int n = 0;
-  route_sweep(&t, 1999, 1000, on_forgotten, &n);
+  route_sweep(&t, 1999, 1000, 100, on_forgotten, &n);
   assert_int_equal(n, 0);
-  route_sweep(&t, 2000, 1000, on_forgotten, &n);
+  route_sweep(&t, 2000, 1000, 100, on_forgotten, &n);
   assert_int_equal(n, 1);
   assert_int_equal(forgotten_worker, 3);
   assert_string_equal(forgotten, "away.test");
@@ -84,9 +84,42 @@ static void test_sweep(void **state) {
   route_clear(&t);
 }
 
+/* Strangers come and go faster than an hour forgets: the oldest go sooner. */
+static void test_sweep_of_many(void **state) {
+  (void)state;
+  struct route_table t = {0};
+  enum { MOST = 50, ALL = 4 * MOST };
+  char name[16];
+  int n = 0;
+  for (unsigned i = 0; i < ALL; i++) { /* one each 10 ms, every fourth stays */
+    str_fmt(name, sizeof name, "n%u.test", i);
+    struct route_change live = change(name, ROUTE_LIVE, 0, i + 1, 2 * i + 1),
+                        gone = change(name, i % 2 ? ROUTE_GONE : ROUTE_AWAY, 0, i + 1, 2 * i + 2);
+    route_apply(&t, &live, 10ull * i, NULL, NULL);
+    if (i % 4)
+      route_apply(&t, &gone, 10ull * i, NULL, NULL);
+  }
+  route_sweep(&t, 10 * ALL, 10 * ALL, ALL, on_forgotten, &n);
+  assert_int_equal(n, 0);
+  route_sweep(&t, 10 * ALL, 10 * ALL, MOST, on_forgotten, &n); /* 150 of them: a third of the time */
+  struct route_view v;
+  unsigned live = 0, idle = 0;
+  for (unsigned i = 0; i < ALL; i++) {
+    str_fmt(name, sizeof name, "n%u.test", i);
+    bool there = route_find(&t, name, &v);
+    assert_true(there == (i % 4 == 0 || 10 * (ALL - i) < 10 * ALL / 3));
+    live += there && v.state == ROUTE_LIVE;
+    idle += there && v.state != ROUTE_LIVE;
+  }
+  assert_int_equal(live, ALL / 4);
+  assert_true(idle <= MOST);
+  assert_int_equal(n, ALL / 4 * 3 - (int)idle);
+  route_clear(&t);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_later_generation_wins),
                                      cmocka_unit_test(test_away_only_by_its_session),
-                                     cmocka_unit_test(test_sweep)};
+                                     cmocka_unit_test(test_sweep), cmocka_unit_test(test_sweep_of_many)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

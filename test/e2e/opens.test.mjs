@@ -9,7 +9,7 @@ import { Program, beam, build, cleanEnv, long, mib, run, sanitized, tempDir } fr
 import { installed, tinyproxy } from './lib/proxies.mjs';
 
 const count = Number(process.env.BEAM_OPENS) || (long ? 10_000 : 100);
-const atOnce = 16;
+const atOnce = 8;
 const within = sanitized ? 20_000 : 5000;
 const opens = path.join(build, 'test/load/opens');
 // Each scenario is about which transport gets through: there is nothing to choose. And not each build has the visitor's TLS.

@@ -76,6 +76,26 @@
 #define LIMIT_UDP_BUFFER                                                                                     \
   (4u * 1024 * 1024) /* a UDP socket's, in the kernel, each way: 30 ms of 1 Gbit/s while the loop is busy */
 
+/* --- UDP tunnels --- */
+#define LIMIT_UDP_PAYLOAD 65527u /* of a datagram over IPv6 without jumbograms; IPv4 has 65507 */
+#define LIMIT_UDP_IDLE_MS                                                                                    \
+  120000u /* a conversation's silence; RFC 4787 REQ-5: not less than two minutes, services count on it */
+#define LIMIT_UDP_NEW_MS                                                                                     \
+  30000u /* ... of a flow whose visitor has not spoken again after an answer: a question is done, an address may be forged */
+#define LIMIT_UDP_AGENT_IDLE_MS                                                                              \
+  900000u /* the agent's own end of a flow, should a relay never end it: well above what a relay may be told */
+#define LIMIT_UDP_FLOWS                                                                                      \
+  2048u /* of one tunnel: half of a link's streams, so that a flood leaves its other tunnels room */
+#define LIMIT_UDP_FLOWS_RELAY 16384u /* of all tunnels of a relay: about 50 MB */
+#define LIMIT_UDP_FLOW_RATE                                                                                  \
+  256u /* new flows of a tunnel a second once LIMIT_UDP_FLOWS were made at once: each costs the agent a socket */
+#define LIMIT_UDP_WAIT                                                                                       \
+  (16u * 1024) /* of a flow whose link, or local service, is not there yet: a few questions, no backlog */
+#define LIMIT_UDP_FIRST_MS                                                                                   \
+  1000u /* datagrams keep to the stream until the far end answered, or so long: then it knows the flow */
+#define LIMIT_UDP_FLOW_BUFFER                                                                                \
+  (256u * 1024) /* an agent's socket of one flow, in the kernel: 2,048 of them hold 1 GiB at the very most */
+
 /* --- QUIC --- */
 #define LIMIT_QUIC_IDLE_MS 30000u      /* silence after which a connection is dead: three missed PINGs */
 #define LIMIT_QUIC_KEEPALIVE_MS 15000u /* a client says something so often: NAT bindings live 30 s and more */

@@ -29,6 +29,8 @@ struct loop {
   size_t timers, heap_cap;
   uint64_t timer_order;
 
+  void *scratch;
+
   struct event *wake, *tick; /* tick: wakes the poll for the next timer */
   int wake_fd;
   pthread_mutex_t lock; /* guards what other threads touch: */
@@ -58,6 +60,12 @@ bool loop_is_virtual(struct loop *l) {
 }
 struct event_base *loop_base(struct loop *l) {
   return l->base;
+}
+
+void *loop_scratch(struct loop *l, size_t n) {
+  if (!l->scratch)
+    l->scratch = malloc(n);
+  return l->scratch;
 }
 
 /* --- tasks --- */
@@ -327,6 +335,7 @@ void loop_free(struct loop *l) {
     close(l->wake_fd);
   pthread_mutex_destroy(&l->lock);
   free(l->heap);
+  free(l->scratch);
   free(l);
 }
 

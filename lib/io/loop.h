@@ -10,6 +10,7 @@
 
 #include <beam/beam.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct event_base;
@@ -32,6 +33,9 @@ void loop_turn(struct loop *l, int ms);
 uint64_t loop_now(struct loop *l); /* ms, monotonic, cached at the turn's start */
 bool loop_is_virtual(struct loop *l);
 struct event_base *loop_base(struct loop *l); /* for rank 2 (io) only; NULL on a virtual loop */
+/* For rank 2 only: memory that all sockets of the loop read into, one after the other; what is in it is good until the event's callback returns.
+ * NULL: no memory. Always asked for with the same n. */
+void *loop_scratch(struct loop *l, size_t n);
 
 /* Any thread. Keeps the order of one thread's posts. NOMEM, LIMIT (queue full), CLOSED. */
 int loop_post(struct loop *l, loop_fn fn, void *arg);

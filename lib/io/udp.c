@@ -42,7 +42,7 @@ struct udp_socket {
   bool reading; /* callbacks run: udp_close() only marks */
   bool closed;
   struct event rd, wr;
-  uint8_t *memory; /* READS * READ_BYTES */
+  int error; /* of a connected one: what a send was told about a packet before it; failed() is due */
 };
 
 /* --- addresses --- */
@@ -109,11 +109,12 @@ static void read_control(struct udp_socket *k, struct msghdr *m, struct received
 
 static void deliver(struct udp_socket *k, const uint8_t *p, size_t n, const struct sockaddr_storage *from,
                     const struct received *r) {
-  size_t step = r->segment ? r->segment : n;
-  for (size_t at = 0; at < n && !k->closed; at += step) {
+  size_t at = 0, step = r->segment ? r->segment : n;
+  do {
     struct udp_packet packet = {p + at, n - at < step ? n - at : step, r->ecn, from, &r->to};
     k->u.ev->packet(k->u.user, &packet);
-  }
+    at += step;
+  } while (at < n && !k->closed);
 }
 
 /* One system call's worth; false: no more for now. */
@@ -122,10 +123,11 @@ static bool receive(struct udp_socket *k) {
   struct iovec v[READS];
   struct sockaddr_storage from[READS];
   union control control[READS];
+  uint8_t *memory = loop_scratch(k->u.loop, (size_t)READS * READ_BYTES); /* udp_open() made it */
   memset(m, 0, sizeof m);
   memset(from, 0, sizeof from); /* what the kernel leaves of them must compare equal */
   for (int i = 0; i < READS; i++) {
-    v[i] = (struct iovec){k->memory + (size_t)i * READ_BYTES, READ_BYTES};
+    v[i] = (struct iovec){memory + (size_t)i * READ_BYTES, READ_BYTES};
     m[i].msg_hdr = (struct msghdr){.msg_name = &from[i],
                                    .msg_namelen = sizeof from[i],
                                    .msg_iov = &v[i],
@@ -143,7 +145,7 @@ static bool receive(struct udp_socket *k) {
   for (int i = 0; i < n && !k->closed; i++) {
     struct received r;
     read_control(k, &m[i].msg_hdr, &r);
-    if (m[i].msg_len && !(m[i].msg_hdr.msg_flags & MSG_TRUNC))
+    if (!(m[i].msg_hdr.msg_flags & MSG_TRUNC))
       deliver(k, v[i].iov_base, m[i].msg_len, &from[i], &r);
   }
   return n == READS;
@@ -154,7 +156,6 @@ static void destroy(struct udp_socket *k) {
   event_del(&k->wr);
   if (k->fd >= 0)
     close(k->fd);
-  free(k->memory);
   free(k);
 }
 
@@ -162,6 +163,10 @@ static void on_read(evutil_socket_t fd, short what, void *arg) {
   struct udp_socket *k = arg;
   (void)fd, (void)what;
   k->reading = true;
+  int error = k->error;
+  k->error = 0;
+  if (error && k->u.ev->failed)
+    k->u.ev->failed(k->u.user, error);
   for (int i = 0; i < READ_ROUNDS && !k->closed && receive(k); i++)
     ;
   if (!k->closed && k->u.ev->batch_end)
@@ -217,6 +222,16 @@ static void write_control(struct udp_socket *k, struct msghdr *m, const struct s
     m->msg_control = NULL;
 }
 
+/* A connected socket's send that fails so speaks of an earlier packet, which found nobody, and took the word of it from the socket: failed() brings
+ * it, and this packet may be sent after all. */
+static bool is_old_news(struct udp_socket *k, int e) {
+  if (!k->connected || e != ECONNREFUSED)
+    return false;
+  k->error = BEAM_ERR_REFUSED;
+  event_active(&k->rd, EV_READ, 0);
+  return true;
+}
+
 /* What a failed send means: BEAM_AGAIN, TOO_LARGE, or 0: lost. */
 static int verdict(int e) {
   if (e == EAGAIN || e == EWOULDBLOCK || e == ENOBUFS)
@@ -232,6 +247,8 @@ static int send_joined(struct udp_socket *k, struct msghdr *m) {
   while (sent < 0 && errno == EINTR);
   if (sent >= 0)
     return 0;
+  if (is_old_news(k, errno))
+    return 1;
   if (errno == EIO || errno == EINVAL) { /* the device lacks checksums; or it says so of what is too large */
     k->gso = k->gso && errno != EIO;
     return 1;
@@ -245,8 +262,9 @@ static long send_each(struct udp_socket *k, const struct msghdr *like, const uin
   struct mmsghdr m[UDP_BATCH_SEGMENTS];
   struct iovec v[UDP_BATCH_SEGMENTS];
   unsigned count = 0, done = 0;
+  bool again = false;
   memset(m, 0, sizeof m);
-  for (size_t at = 0; at < n && count < UDP_BATCH_SEGMENTS; at += segment, count++) {
+  for (size_t at = 0; (at < n || !count) && count < UDP_BATCH_SEGMENTS; at += segment, count++) {
     v[count] = (struct iovec){(void *)(p + at), n - at < segment ? n - at : segment};
     m[count].msg_hdr = *like;
     m[count].msg_hdr.msg_iov = &v[count];
@@ -254,6 +272,9 @@ static long send_each(struct udp_socket *k, const struct msghdr *like, const uin
   }
   while (done < count) {
     int sent = sendmmsg(k->fd, m + done, count - done, MSG_DONTWAIT);
+    again = sent < 0 && !again && is_old_news(k, errno);
+    if (again)
+      continue;
     int err = sent > 0 || errno == EINTR ? 0 : verdict(errno);
     if (err == BEAM_ERR_TOO_LARGE && !done)
       return err;
@@ -319,26 +340,26 @@ static void set_int(int fd, int level, int option, int value) {
 }
 
 /* A buffer as large as we may have: beyond the system's limit only the administrator's processes get it. */
-static void set_buffer(int fd, int force, int polite) {
-  int n = LIMIT_UDP_BUFFER;
+static void set_buffer(int fd, int force, int polite, int n) {
+  n = n ? n : (int)LIMIT_UDP_BUFFER;
   if (setsockopt(fd, SOL_SOCKET, force, &n, sizeof n))
     setsockopt(fd, SOL_SOCKET, polite, &n, sizeof n);
 }
 
-static void set_options(struct udp_socket *k) {
+static void set_options(struct udp_socket *k, const struct udp_conf *conf) {
   int fd = k->fd, on = 1;
   if (k->u.addr.ss_family == AF_INET) {
     set_int(fd, IPPROTO_IP, IP_RECVTOS, 1);
     set_int(fd, IPPROTO_IP, IP_PKTINFO, 1);
-    set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
+    set_int(fd, IPPROTO_IP, IP_MTU_DISCOVER, conf->fragment ? IP_PMTUDISC_DONT : IP_PMTUDISC_PROBE);
   } else {
     set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     set_int(fd, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
     set_int(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1);
-    set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE);
+    set_int(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, conf->fragment ? IPV6_PMTUDISC_DONT : IPV6_PMTUDISC_PROBE);
   }
-  set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF);
-  set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF);
+  set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, conf->buffer);
+  set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, conf->buffer);
   setsockopt(fd, SOL_UDP, UDP_GRO, &on, sizeof on);
   int segment = 0;
   k->gso = !setsockopt(fd, SOL_UDP, UDP_SEGMENT, &segment, sizeof segment); /* 0: only per call */
@@ -362,7 +383,7 @@ static int open_fd(struct udp_socket *k, const struct udp_conf *conf) {
   k->fd = socket(k->u.addr.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (k->fd < 0)
     return err_from_errno(errno);
-  set_options(k);
+  set_options(k, conf);
   int err = bind_it(k, conf->reuse_port);
   if (!err && conf->peer && connect(k->fd, (const struct sockaddr *)conf->peer, addr_len(conf->peer)))
     err = err_from_errno(errno);
@@ -385,7 +406,7 @@ static int open_socket(struct loop *l, const struct udp_conf *conf, const struct
   if (!parse(conf->host, conf->port, conf->peer ? conf->peer->ss_family : AF_INET, &k->u.addr))
     goto fail;
   err = BEAM_ERR_NOMEM;
-  if (!(k->memory = malloc((size_t)READS * READ_BYTES)) || (err = open_fd(k, conf)))
+  if (!loop_scratch(l, (size_t)READS * READ_BYTES) || (err = open_fd(k, conf)))
     goto fail;
   event_assign(&k->rd, loop_base(l), k->fd, EV_READ | EV_PERSIST, on_read, k);
   event_assign(&k->wr, loop_base(l), k->fd, EV_WRITE, on_write, k);

@@ -2,6 +2,7 @@
  * no fragmentation, the address each packet was sent to.
  *
  * Packets come by callback, borrowed for the call; sending takes what the socket takes and says when there is room again. Nothing is queued here.
+ * An empty datagram is one too: n is 0.
  * These callbacks come straight from the poll, not from the task queue: whoever is above (quic/) notes and tells later. They may call udp_close().
  * A packet the network cannot take (no route, a firewall's refusal) counts as sent: it is lost, as packets are.
  */
@@ -41,6 +42,9 @@ struct udp_conf {
   const char *host;    /* address literal to bind; NULL: any of the peer's family */
   uint16_t port;       /* 0: any */
   bool reuse_port;     /* workers of one process share the port */
+  bool
+      fragment; /* what the path does not carry whole goes in pieces, as any program's datagrams do; else it is lost (QUIC asks for that) */
+  int buffer;   /* the kernel's for it, bytes each way; 0: LIMIT_UDP_BUFFER */
   const struct sockaddr_storage
       *peer; /* connected to it: hears of no one else, and of failures. NULL: to nobody */
 };
@@ -50,7 +54,7 @@ int udp_open(struct loop *l, const struct udp_conf *conf, const struct udp_event
 /* Our address; of an unconnected socket bound to any, the any-address. */
 const struct sockaddr_storage *udp_address(const struct udp *u);
 uint16_t udp_port(const struct udp *u);
-/* n bytes as datagrams of `segment` bytes (the last may be shorter) to one peer, in one system call where the kernel segments.
+/* n bytes as datagrams of `segment` bytes (the last may be shorter; n 0: an empty one) to one peer, in one system call where the kernel segments.
  * `from` is our source address (NULL: the kernel's choice; its port is ignored). Returns the bytes taken, whole segments; fewer than n: no
  * room, writable() comes; or TOO_LARGE: a segment exceeds what the first hop carries, nothing was sent. */
 long udp_send(struct udp *u, const struct sockaddr_storage *to, const struct sockaddr_storage *from,

@@ -146,8 +146,11 @@ static long send_packets(struct udp *u, const struct sockaddr_storage *to,
   (void)from;
   if (m->conf.first_hop && (segment < n ? segment : n) > m->conf.first_hop)
     return BEAM_ERR_TOO_LARGE;
-  for (size_t at = 0; at < n; at += segment)
+  size_t at = 0;
+  do {
     launch((struct memsock *)u, to, ecn, p + at, n - at < segment ? n - at : segment);
+    at += segment;
+  } while (at < n);
   return (long)n;
 }
 

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "io/alarm.h"
-#include "io/udp.h"
+#include "io/udp_batch.h"
 
 struct end {
   struct udp *u;
@@ -335,6 +335,54 @@ static void memory_delays_loses_and_cuts(void **state) {
   loop_free(v);
 }
 
+static void empty_ones_are_datagrams_too(void **state) {
+  (void)state;
+  assert_true(open_pair("127.0.0.1"));
+  assert_int_equal(udp_send(a.u, NULL, NULL, 0, (const uint8_t *)"", 0, 0), 0);
+  assert_int_equal(udp_send(a.u, NULL, NULL, 0, (const uint8_t *)"x", 1, 1), 1);
+  UNTIL(b.packets == 2);
+  assert_int_equal(b.sizes[0], 0);
+  assert_int_equal(b.sizes[1], 1);
+}
+
+/* The word that nobody is there comes with the send after it: it is told all the same, and that packet still goes. */
+static void nobody_there_is_told_after_a_second_send(void **state) {
+  (void)state;
+  assert_true(open_pair("127.0.0.1"));
+  struct sockaddr_storage at = *udp_address(b.u);
+  udp_close(b.u);
+  b.u = NULL;
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(udp_send(a.u, NULL, NULL, 0, (const uint8_t *)"abcdef", 6, 2), 6);
+  UNTIL(a.failures > 0);
+  assert_int_equal(a.err, BEAM_ERR_REFUSED);
+  struct udp_conf server = {.host = "127.0.0.1", .port = addr_port(&at)};
+  assert_int_equal(udp_open(l, &server, &events, &b, &b.u), 0);
+  assert_int_equal(udp_send(a.u, NULL, NULL, 0, (const uint8_t *)"x", 1, 1), 1);
+  UNTIL(b.packets == 1);
+}
+
+static void a_batch_joins_what_fits(void **state) {
+  (void)state;
+  struct udp_batch batch;
+  uint8_t p[1000] = {0};
+  assert_true(open_pair("127.0.0.1"));
+  udp_batch_init(&batch, l);
+  static const size_t sizes[] = {100, 100, 100, 60, 100, 100, 200, 0, 0, 100, 1000};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    udp_batch_add(&batch, a.u, NULL, NULL, p, sizes[i]);
+  UNTIL(b.packets == sizeof sizes / sizeof *sizes);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+    assert_int_equal(b.sizes[i], sizes[i]);
+  assert_int_equal(batch.sent, sizeof sizes / sizeof *sizes);
+  assert_int_equal(batch.lost, 0);
+  for (int i = 0; i < 500; i++)
+    udp_batch_add(&batch, a.u, NULL, NULL, p, sizeof p);
+  udp_batch_fini(&batch);
+  assert_int_equal(batch.sent + batch.lost, 500 + sizeof sizes / sizeof *sizes);
+  UNTIL(b.packets == batch.sent);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(a_packet_comes_with_its_addresses_and_mark, up, down),
@@ -344,6 +392,9 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_flood_is_taken_or_refused, up, down),
       cmocka_unit_test_setup_teardown(nobody_there_is_told_to_who_is_connected, up, down),
       cmocka_unit_test_setup_teardown(closing_inside_a_packet, up, down),
+      cmocka_unit_test_setup_teardown(empty_ones_are_datagrams_too, up, down),
+      cmocka_unit_test_setup_teardown(nobody_there_is_told_after_a_second_send, up, down),
+      cmocka_unit_test_setup_teardown(a_batch_joins_what_fits, up, down),
       cmocka_unit_test_setup_teardown(ports, up, down),
       cmocka_unit_test_setup_teardown(an_alarm_rings_once_and_not_early, up, down),
       cmocka_unit_test_setup_teardown(an_alarm_on_a_virtual_clock, up, down),

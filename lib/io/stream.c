@@ -45,6 +45,7 @@ void stream_fini(struct stream *s) {
 }
 
 void stream_own(struct stream *s, const struct stream_events *ev, void *user) {
+  stream_on_datagram(s, NULL);
   s->ev = ev;
   s->user = user;
   s->want_room = 0;
@@ -118,12 +119,29 @@ void stream_finish(struct stream *s) {
   s->ops->finish(s);
 }
 
+size_t stream_datagram_max(struct stream *s) {
+  return s->datagrams && !s->dead ? s->datagrams->max(s) : 0;
+}
+
+int stream_datagram(struct stream *s, const uint8_t *p, size_t n) {
+  if (s->dead)
+    return BEAM_ERR_CLOSED;
+  return s->datagrams ? s->datagrams->send(s, p, n) : BEAM_ERR_UNSUPPORTED;
+}
+
+void stream_on_datagram(struct stream *s, void (*fn)(void *user, const uint8_t *p, size_t n)) {
+  if (s->datagrams && !fn != !s->on_datagram)
+    s->datagrams->listen(s, fn != NULL);
+  s->on_datagram = fn;
+}
+
 void stream_close(struct stream *s, int reason) {
   if (!s)
     return;
   if (s->dead && !reason)
     reason = s->reason;
   s->ev = NULL;
+  stream_on_datagram(s, NULL);
   task_cancel(&s->tell);
   if (!reason)
     stream_finish(s);

@@ -20,6 +20,7 @@
 #include <event2/buffer.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "io/loop.h"
@@ -51,6 +52,13 @@ struct stream_ops {
   void (*close)(struct stream *s, int reason);
 };
 
+/* Datagrams beside a stream, where what carries it has them (RFC 9221, a QUIC link's): they may be lost and overtake the stream's bytes. */
+struct stream_datagrams {
+  size_t (*max)(struct stream *s); /* the largest that can be sent now; 0: none */
+  int (*send)(struct stream *s, const uint8_t *p, size_t n);
+  void (*listen)(struct stream *s, bool on); /* the owner wants them */
+};
+
 struct stream {
   const struct stream_ops *ops;
   struct loop *loop;
@@ -61,6 +69,8 @@ struct stream {
   struct evbuffer *in; /* received and not taken */
   const struct stream_events *ev;
   void *user;
+  const struct stream_datagrams *datagrams; /* NULL: there are none */
+  void (*on_datagram)(void *user, const uint8_t *p, size_t n);
   struct loop_task tell;
   int reason;            /* why it died */
   unsigned in_ended : 1; /* the peer finished: nothing comes after what is in `in` */
@@ -101,6 +111,12 @@ size_t stream_write(struct stream *s, const void *p, size_t n);
 size_t stream_move(struct stream *s, struct evbuffer *from, size_t max);
 /* Half-close; idempotent. */
 void stream_finish(struct stream *s);
+/* Datagrams beside it: the largest that can be sent now, 0: none. */
+size_t stream_datagram_max(struct stream *s);
+/* 0: on its way, and it may be lost. AGAIN: no room, it is lost; TOO_LARGE; UNSUPPORTED: there are none here; CLOSED. */
+int stream_datagram(struct stream *s, const uint8_t *p, size_t n);
+/* From now on, until the stream has another owner, fn(user, ...) gets those of the peer, borrowed; like the events, from the task queue. */
+void stream_on_datagram(struct stream *s, void (*fn)(void *user, const uint8_t *p, size_t n));
 /* Free. reason 0: in order (finishes, drains what was written; incoming bytes are ignored); a beam_err: abort, the peer
  * sees a reset. A dead stream is always aborted. NULL is accepted. */
 void stream_close(struct stream *s, int reason);

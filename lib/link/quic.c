@@ -11,6 +11,7 @@
 
 #include "base/limits.h"
 #include "link/link.h"
+#include "obs/metrics.h"
 
 enum {
   CONTROL_MAX = LIMIT_CONTROL_BYTES + 4,
@@ -152,6 +153,7 @@ static void tell(void *arg) {
 static void on_stream(void *user, struct stream *s, bool bidi) {
   struct quic_link *q = user;
   if (bidi && q->role == LINK_AGENT) {
+    quic_stream_datagrams(s);
     link_tell_stream(&q->k, s);
   } else if (bidi && !q->control) {
     take_control(q, s);
@@ -162,13 +164,20 @@ static void on_stream(void *user, struct stream *s, bool bidi) {
   }
 }
 
+/* What no stream wants came before or after its flow, or is somebody's mischief: it is lost, as datagrams are. */
+static void on_datagram(void *user, const uint8_t *p, size_t n) {
+  struct quic_link *q = user;
+  if (q->c && quic_conn_deliver(q->c, p, n))
+    metric_add(METRIC_DATAGRAMS_STRAY, 1);
+}
+
 static void on_closed(void *user, int reason) {
   struct quic_link *q = user;
   die(q, reason);
 }
 
 static const struct quic_conn_events conn_events = {
-    .ready = on_ready, .stream = on_stream, .closed = on_closed};
+    .ready = on_ready, .stream = on_stream, .datagram = on_datagram, .closed = on_closed};
 
 /* --- the link --- */
 
@@ -182,7 +191,10 @@ static int open_stream(struct link *k, struct stream **out) {
     return BEAM_ERR_UNSUPPORTED;
   if (k->draining)
     return BEAM_ERR_DRAINING;
-  return k->streams >= LIMIT_LINK_STREAMS ? BEAM_ERR_LIMIT : quic_conn_open(q->c, true, out);
+  int err = k->streams >= LIMIT_LINK_STREAMS ? BEAM_ERR_LIMIT : quic_conn_open(q->c, true, out);
+  if (!err)
+    quic_stream_datagrams(*out);
+  return err;
 }
 
 static int queue(struct quic_link *q, const void *p, size_t n) {

@@ -119,6 +119,8 @@ static const struct {
     [METRIC_DIALS] = {"beam_dials_total", "dials begun", false},
     [METRIC_SOCKET_IN] = {"beam_socket_read_bytes_total", "bytes read from sockets", false},
     [METRIC_SOCKET_OUT] = {"beam_socket_written_bytes_total", "bytes written to sockets", false},
+    [METRIC_DATAGRAMS_STRAY] = {"beam_datagrams_stray_total", "datagrams of links that no stream wanted",
+                                false},
 };
 static const char *const ends[METRIC_ENDS_COUNT] = {
     [METRIC_ENDS_DIAL] = "dial",
@@ -140,6 +142,15 @@ void metrics_row(struct metrics_text *t, const char *name, const char *type, con
   char line[256];
   if (str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s %s\n%s %lld\n", name, help, name, type, name,
               (long long)value))
+    put(t, line);
+}
+
+void metrics_labelled(struct metrics_text *t, const char *name, const char *help, const char *label,
+                      const char *text, bool first, int64_t value) {
+  char line[256];
+  if (first && str_fmt(line, sizeof line, "# HELP %s %s\n# TYPE %s counter\n", name, help, name))
+    put(t, line);
+  if (str_fmt(line, sizeof line, "%s{%s=\"%s\"} %lld\n", name, label, text, (long long)value))
     put(t, line);
 }
 

@@ -6,16 +6,18 @@
 #ifndef OBS_METRICS_H
 #define OBS_METRICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum metric {
-  METRIC_SOCKETS,       /* gauge: open stream sockets */
-  METRIC_ACCEPTED,      /* connections accepted */
-  METRIC_ACCEPT_PAUSES, /* times a listener waited for descriptors or memory */
-  METRIC_DIALS,         /* dials begun */
-  METRIC_SOCKET_IN,     /* bytes read */
-  METRIC_SOCKET_OUT,    /* bytes written */
+  METRIC_SOCKETS,         /* gauge: open stream sockets */
+  METRIC_ACCEPTED,        /* connections accepted */
+  METRIC_ACCEPT_PAUSES,   /* times a listener waited for descriptors or memory */
+  METRIC_DIALS,           /* dials begun */
+  METRIC_SOCKET_IN,       /* bytes read */
+  METRIC_SOCKET_OUT,      /* bytes written */
+  METRIC_DATAGRAMS_STRAY, /* datagrams of links that named no stream which takes any */
   METRIC_COUNT
 };
 
@@ -49,6 +51,9 @@ struct metrics_text {
 };
 /* One metric with its HELP and TYPE. type is "counter" or "gauge". */
 void metrics_row(struct metrics_text *t, const char *name, const char *type, const char *help, int64_t value);
+/* One row of a counter that has a row for each value of a label; `first` writes HELP and TYPE before it. */
+void metrics_labelled(struct metrics_text *t, const char *name, const char *help, const char *label,
+                      const char *text, bool first, int64_t value);
 /* Everything above. */
 void metrics_write(struct metrics_text *t);
 

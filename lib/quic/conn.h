@@ -13,9 +13,12 @@
 #ifndef QUIC_CONN_H
 #define QUIC_CONN_H
 
+#define HASH_NONFATAL_OOM 1 /* an add that failed leaves hh.tbl NULL */
+
 #include <gnutls/gnutls.h>
 #include <ngtcp2/ngtcp2.h>
 #include <ngtcp2/ngtcp2_crypto.h>
+#include <uthash.h>
 
 #include "base/limits.h"
 #include "io/alarm.h"
@@ -41,6 +44,8 @@ struct quic_stream {
   struct quic_stream *fresh;                 /* next one that the owner has not been told of */
   struct quic_stream *want_prev, *want_next; /* in the ring of those with something to send */
   int64_t id;                                /* -1: QUIC is done with it */
+  uint64_t quarter;                          /* of its number: how datagrams name it */
+  UT_hash_handle hh;                         /* by it, among those that want datagrams */
   struct sendbuf out;
   size_t charged; /* of out, to the pool */
 
@@ -52,6 +57,7 @@ struct quic_stream {
   uint64_t since;  /* ms */
 
   unsigned bidi : 1, local : 1;
+  unsigned listens : 1; /* it is in the connection's table */
   unsigned is_fresh : 1;
   unsigned announced : 1; /* a frame of it was sent: the peer knows of it */
   unsigned fin_sent : 1;
@@ -142,6 +148,8 @@ struct quic_conn {
   struct quic_stream *fresh, **fresh_tail;
   struct quic_stream *want; /* ring; the one whose turn it is */
   unsigned orphans;
+  struct quic_stream
+      *listeners; /* uthash by quarter: of one initiator and kind, as all data streams of a link are */
 
   struct evbuffer *datagrams_in, *datagrams_out; /* 2-byte length before each */
 
@@ -262,6 +270,7 @@ void quic_datagram_received(struct quic_conn *c, const uint8_t *p, size_t n);
 bool quic_datagram_next(struct quic_conn *c, const uint8_t **p, size_t *n);
 void quic_datagram_done(struct quic_conn *c); /* the first of those that wait has left, or never will */
 void quic_datagrams_tell(struct quic_conn *c, const bool *gone);
+void quic_datagram_deafen(struct quic_stream *st); /* it leaves its connection */
 
 /* tls.c */
 int quic_tls_server_begin(struct quic_conn *c);

@@ -1,7 +1,9 @@
 /* datagram.c: datagrams (RFC 9221) that wait for the engine or for the owner. Beyond LIMIT_QUIC_DATAGRAMS they are lost, as datagrams are. */
 #include <beam/beam.h>
+#include <string.h>
 
 #include "quic/conn.h"
+#include "wire/datagram.h"
 
 enum {
   LENGTH = 2,
@@ -91,5 +93,64 @@ int quic_conn_datagram(struct quic_conn *c, const uint8_t *p, size_t n) {
   if (!put(&c->datagrams_out, p, n))
     return BEAM_ERR_NOMEM;
   quic_conn_flush_soon(c);
+  return 0;
+}
+
+/* --- of streams --- */
+
+static size_t stream_max(struct stream *s) {
+  struct quic_stream *st = (struct quic_stream *)s;
+  uint8_t name[DATAGRAM_NAME_MAX];
+  size_t head = datagram_name_encode(st->quarter, name), n = st->c ? quic_conn_datagram_max(st->c) : 0;
+  return n > head ? n - head : 0;
+}
+
+static int stream_send(struct stream *s, const uint8_t *p, size_t n) {
+  struct quic_stream *st = (struct quic_stream *)s;
+  uint8_t all[QUIC_PAYLOAD_MAX];
+  size_t head = datagram_name_encode(st->quarter, all);
+  if (!st->c || st->id < 0)
+    return BEAM_ERR_CLOSED;
+  if (n > sizeof all - head)
+    return BEAM_ERR_TOO_LARGE;
+  memcpy(all + head, p, n);
+  return quic_conn_datagram(st->c, all, head + n);
+}
+
+void quic_datagram_deafen(struct quic_stream *st) {
+  if (st->listens)
+    HASH_DEL(st->c->listeners, st);
+  st->listens = 0;
+}
+
+static void stream_listen(struct stream *s, bool on) {
+  struct quic_stream *st = (struct quic_stream *)s;
+  if (!on) {
+    quic_datagram_deafen(st);
+  } else if (st->c && !st->listens) {
+    HASH_ADD(hh, st->c->listeners, quarter, sizeof st->quarter, st);
+    st->listens = st->hh.tbl != NULL; /* out of memory: what comes for it is lost */
+  }
+}
+
+static const struct stream_datagrams of_stream = {stream_max, stream_send, stream_listen};
+
+void quic_stream_datagrams(struct stream *s) {
+  struct quic_stream *st = (struct quic_stream *)s;
+  st->quarter = (uint64_t)st->id / 4;
+  if (st->c && st->id >= 0)
+    s->datagrams = &of_stream;
+}
+
+int quic_conn_deliver(struct quic_conn *c, const uint8_t *p, size_t n) {
+  struct quic_stream *st;
+  uint64_t quarter;
+  long head = datagram_name_decode(p, n, &quarter);
+  if (head < 0)
+    return (int)head;
+  HASH_FIND(hh, c->listeners, &quarter, sizeof quarter, st);
+  if (!st || !st->s.on_datagram)
+    return BEAM_ERR_NOT_FOUND;
+  st->s.on_datagram(st->s.user, p + head, n - (size_t)head);
   return 0;
 }

@@ -93,6 +93,10 @@ void quic_conn_allow(struct quic_conn *c, unsigned bidi, unsigned uni);
 /* TOO_LARGE; AGAIN (datagram_room() comes, also before ready); UNSUPPORTED: the peer takes none; CLOSED. Sent is not arrived. */
 int quic_conn_datagram(struct quic_conn *c, const uint8_t *p, size_t n);
 size_t quic_conn_datagram_max(struct quic_conn *c); /* 0: none */
+/* s has datagrams of its own (stream_datagram()): those that name it (RFC 9297 section 2.1: a quarter of its number, then the payload). */
+void quic_stream_datagrams(struct stream *s);
+/* What the connection's datagram() brought, to the stream it names. PROTOCOL: it names none; NOT_FOUND: nobody there wants it: it is lost. */
+int quic_conn_deliver(struct quic_conn *c, const uint8_t *p, size_t n);
 /* RFC 8446 7.5, label "EXPORTER-beam-1", empty context. AGAIN before ready. */
 int quic_conn_exporter(struct quic_conn *c, uint8_t out[TLS_EXPORT_BYTES]);
 const char *quic_conn_alpn(const struct quic_conn *c); /* "" before it is agreed */

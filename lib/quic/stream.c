@@ -145,6 +145,7 @@ static void leave(struct quic_stream *st) {
     return;
   quic_stream_stale(st);
   quic_stream_unwant(st);
+  quic_datagram_deafen(st);
   quic_endpoint_forget(c->ep, st);
   if (st->prev)
     st->prev->next = st->next;

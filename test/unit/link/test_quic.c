@@ -6,6 +6,7 @@
 
 #include "base/limits.h"
 #include "io/budget.h"
+#include "obs/metrics.h"
 
 #include "../quic_pair.h"
 
@@ -143,12 +144,82 @@ static void garbage_on_control_closes_the_link(void **state) {
   loop_free(l);
 }
 
+struct dgrams {
+  unsigned got;
+  size_t n;
+  uint8_t last[9000];
+};
+static void take_datagram(void *user, const uint8_t *p, size_t n) {
+  struct dgrams *d = user;
+  d->got++;
+  d->n = n;
+  memcpy(d->last, p, n);
+}
+static void mute_readable(void *user) {
+  (void)user;
+}
+static void mute_closed(void *user, int reason) {
+  (void)user, (void)reason;
+}
+static const struct stream_events mute = {mute_readable, NULL, mute_closed};
+
+/* Beside each stream go datagrams of its own, both ways; those of a stream that is gone, or does not listen, are nobody's. */
+static void datagrams_find_their_stream(void **state) {
+  (void)state;
+  enum { N = 20 };
+  struct world w;
+  struct tap *relay[N], *agent[N];
+  struct dgrams at_a[N] = {0}, at_r[N] = {0};
+  uint8_t p[9000] = {0};
+  world_make(&w, &quic);
+  for (int i = 0; i < N; i++) {
+    world_open(&w, &relay[i], &agent[i]);
+    stream_own(relay[i]->s, &mute, &at_r[i]);
+    stream_own(agent[i]->s, &mute, &at_a[i]);
+    stream_on_datagram(relay[i]->s, take_datagram);
+    stream_on_datagram(agent[i]->s, take_datagram);
+  }
+  size_t max = stream_datagram_max(relay[0]->s);
+  assert_true(max > 1000 && max < sizeof p);
+  assert_int_equal(stream_datagram(relay[0]->s, p, max + 1), BEAM_ERR_TOO_LARGE);
+  for (int i = 0; i < N; i++) {
+    p[0] = (uint8_t)i;
+    assert_int_equal(stream_datagram(relay[i]->s, p, i == 3 ? 0 : i == 4 ? max : 100), 0);
+    assert_int_equal(stream_datagram(agent[i]->s, p, 7), 0);
+  }
+  world_run(&w);
+  for (int i = 0; i < N; i++) {
+    assert_int_equal(at_a[i].got, 1);
+    assert_int_equal(at_r[i].got, 1);
+    assert_int_equal(at_r[i].last[0], i);
+    assert_int_equal(at_a[i].n, i == 3 ? 0 : i == 4 ? max : 100);
+    if (i != 3)
+      assert_int_equal(at_a[i].last[0], i);
+  }
+  /* One does not listen any more, one has another owner, one is closed. */
+  int64_t stray = metric_read(METRIC_DATAGRAMS_STRAY);
+  stream_on_datagram(agent[0]->s, NULL);
+  stream_own(agent[1]->s, &mute, &at_a[1]);
+  stream_close(agent[2]->s, BEAM_ERR_RESET);
+  agent[2]->s = NULL;
+  for (int i = 0; i < 4; i++)
+    assert_int_equal(stream_datagram(relay[i]->s, p, 1), 0);
+  world_run(&w);
+  assert_int_equal(at_a[0].got + at_a[1].got + at_a[2].got, 3);
+  assert_int_equal(at_a[3].got, 2);
+  assert_int_equal(metric_read(METRIC_DATAGRAMS_STRAY) - stray, 3);
+  for (int i = 0; i < N; i++)
+    tap_free(relay[i], 0);
+  world_free(&w);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(both_ends_have_the_same_exporter),
       cmocka_unit_test(the_reason_of_the_end_crosses),
       cmocka_unit_test(a_peer_that_is_gone_is_noticed),
       cmocka_unit_test(garbage_on_control_closes_the_link),
+      cmocka_unit_test(datagrams_find_their_stream),
   };
   int failed = link_contract_run(&quic);
   struct pair_kind lossy = quic;

@@ -49,6 +49,9 @@ struct beam_relay_config {
   const char *tcp_ports; /* "20000-20999": public ports that TCP tunnels get; NULL: no TCP tunnels */
   int handover; /* 0: none. 1: another process with the same data_dir may take the listening sockets over without losing a request, and this one drains.
                    2: the same, and first take them over from the relay that runs on data_dir, if one does */
+  const char *udp_ports; /* the same for UDP tunnels; NULL: as tcp_ports; "none": no UDP tunnels */
+  uint32_t
+      udp_idle_ms; /* a UDP visitor who is silent for so long is forgotten; 0: 120000, and 30000 for one who only ever asked (never longer than this) */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }

@@ -90,7 +90,8 @@ int domain_allocate(struct domain *d, struct loop *l, const struct domain_claim 
 uint16_t domain_port(const char *name) {
   uint64_t port;
   size_t n = strcspn(name, ".");
-  return !strncmp(name + n, ".tcp.", 5) && str_u64((struct span){name, n}, 65535, &port) ? (uint16_t)port : 0;
+  bool port_name = !strncmp(name + n, ".tcp.", 5) || !strncmp(name + n, ".udp.", 5);
+  return port_name && str_u64((struct span){name, n}, 65535, &port) ? (uint16_t)port : 0;
 }
 
 /* Ports that are tried for one claim, one after the other from a random one on: all of a small range, and enough of a large one. */
@@ -108,7 +109,7 @@ int domain_allocate_port(struct domain *d, struct loop *l, const struct domain_c
                    "the relay gives ports from %u to %u", lo, hi);
   uint32_t range = (uint32_t)hi - lo + 1, start = random_below(range);
   uint32_t n = range < PORTS_TRIED ? range : PORTS_TRIED;
-  str_fmt(base, sizeof base, "tcp.%s", d->base);
+  str_fmt(base, sizeof base, "%s.%s", a->udp ? "udp" : "tcp", d->base);
   for (uint32_t i = 0; i < n; i++) {
     str_fmt(names[i], sizeof names[i], "%u.%s", wanted ? wanted : lo + (start + i) % range, base);
     list[i] = names[i];

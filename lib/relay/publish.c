@@ -6,6 +6,7 @@
 #include "relay/raw.h"
 #include "relay/relay.h"
 #include "relay/session.h"
+#include "relay/udp_port.h"
 
 struct publish {
   struct worker *from;
@@ -24,6 +25,7 @@ struct copy {
 static void wake(struct worker *w, const char *name) {
   dispatch_wake(w, name);
   raw_wake(w, name);
+  udp_ports_wake(w, name);
 }
 
 /* What a change means on this worker: a session may have lost the name to a newer one, waiting requests may go on. */

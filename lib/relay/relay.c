@@ -28,7 +28,8 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
   r->conf = *c;
   const char **fields[] = {&r->conf.domain,       &r->conf.control_host,     &r->conf.listen,
                            &r->conf.listen_plain, &r->conf.data_dir,         &r->conf.tls_cert,
-                           &r->conf.tls_key,      &r->conf.agent_token_file, &r->conf.tcp_ports};
+                           &r->conf.tls_key,      &r->conf.agent_token_file, &r->conf.tcp_ports,
+                           &r->conf.udp_ports};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -39,9 +40,9 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
 }
 
 static void free_strings(struct relay *r) {
-  const char *fields[] = {r->conf.domain,       r->conf.control_host,     r->conf.listen,
-                          r->conf.listen_plain, r->conf.data_dir,         r->conf.tls_cert,
-                          r->conf.tls_key,      r->conf.agent_token_file, r->conf.tcp_ports};
+  const char *fields[] = {r->conf.domain,    r->conf.control_host, r->conf.listen,  r->conf.listen_plain,
+                          r->conf.data_dir,  r->conf.tls_cert,     r->conf.tls_key, r->conf.agent_token_file,
+                          r->conf.tcp_ports, r->conf.udp_ports};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
 }
@@ -73,9 +74,8 @@ static int parse_listen(const char *text, uint16_t def_port, struct listen_spec 
 }
 
 /* "20000-20999" or one port. */
-static int parse_ports(struct relay *r, struct beam_error *err) {
-  const char *text = r->conf.tcp_ports;
-  if (!text)
+static int parse_ports(const char *text, uint16_t *first, uint16_t *last, struct beam_error *err) {
+  if (!text || !strcmp(text, "none"))
     return 0;
   size_t n = strcspn(text, "-");
   uint64_t lo = 0, hi = 0;
@@ -86,8 +86,8 @@ static int parse_ports(struct relay *r, struct beam_error *err) {
   if (!ok || !lo || hi < lo)
     return err_set(err, BEAM_ERR_INVALID, "write FIRST-LAST, such as 20000-20999",
                    "'%s' is not a range of ports", text);
-  r->port_lo = (uint16_t)lo;
-  r->port_hi = (uint16_t)hi;
+  *first = (uint16_t)lo;
+  *last = (uint16_t)hi;
   return 0;
 }
 
@@ -113,7 +113,9 @@ static int check_config(struct relay *r, struct beam_error *err) {
   if (!e)
     e = parse_listen(c->listen_plain, 80, r->plain_spec, &r->plain_n, err);
   if (!e)
-    e = parse_ports(r, err);
+    e = parse_ports(c->tcp_ports, &r->port_lo, &r->port_hi, err);
+  if (!e)
+    e = parse_ports(c->udp_ports ? c->udp_ports : c->tcp_ports, &r->udp_lo, &r->udp_hi, err);
   if (e)
     return e;
   for (unsigned i = 0; i < r->tls_n; i++)
@@ -388,11 +390,19 @@ size_t relay_metrics(struct relay *r, char *out, size_t cap) {
        (int64_t)atomic_load(&r->given)},
       {"beam_worker_hops_total", "counter", "requests that crossed to another worker",
        (int64_t)atomic_load(&r->hops)},
+      {"beam_udp_flows", "gauge", "visitors of UDP tunnels", atomic_load(&r->flow_counts.now)},
+      {"beam_udp_flows_total", "counter", "visitors of UDP tunnels since the start",
+       (int64_t)atomic_load(&r->flow_counts.flows)},
+      {"beam_udp_in_total", "counter", "datagrams from visitors", (int64_t)atomic_load(&r->flow_counts.in)},
+      {"beam_udp_out_total", "counter", "datagrams to visitors", (int64_t)atomic_load(&r->flow_counts.out)},
   };
   if (cap)
     out[0] = 0;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
     metrics_row(&t, rows[i].name, rows[i].type, rows[i].help, rows[i].value);
+  for (size_t i = 0; i < FLOW_DROPS; i++)
+    metrics_labelled(&t, "beam_udp_dropped_total", "datagrams of UDP tunnels lost at the relay", "reason",
+                     flow_drop_names[i], i == 0, (int64_t)atomic_load(&r->flow_counts.dropped[i]));
   metrics_write(&t); /* the process's: sockets, bytes, dials */
   return t.len;
 }

@@ -18,6 +18,7 @@
 #include "identity/tokens.h"
 #include "io/net.h"
 #include "link/link.h"
+#include "relay/flows.h"
 #include "relay/route.h"
 #include "tls/tls.h"
 
@@ -62,6 +63,7 @@ struct worker {
   struct visitor *visitors;          /* list */
   struct raw *raws;                  /* list of TCP and TLS visitors */
   struct raw_port *raw_ports;        /* list of public ports */
+  struct udp_port *udp_ports;        /* the same of UDP tunnels */
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
   struct admit *admit;
@@ -96,6 +98,8 @@ struct relay {
   struct listen_spec tls_spec[LISTEN_MAX], plain_spec[LISTEN_MAX];
   unsigned tls_n, plain_n;
   uint16_t port_lo, port_hi; /* public ports for TCP tunnels; 0: none */
+  uint16_t udp_lo, udp_hi;   /* the same for UDP tunnels */
+  struct flow_counts flow_counts;
   unsigned workers_n;
   struct worker *workers;
   uint16_t https_port, http_port; /* what URLs show: of the first listener */

@@ -19,7 +19,7 @@ enum route_state {
 };
 
 /* What visitors of the name speak; the numbers of TunnelKind in beam.proto. */
-enum route_kind { ROUTE_HTTP = 0, ROUTE_TCP = 1, ROUTE_TLS = 2, ROUTE_PRIVATE = 4 };
+enum route_kind { ROUTE_HTTP = 0, ROUTE_TCP = 1, ROUTE_TLS = 2, ROUTE_UDP = 3, ROUTE_PRIVATE = 4 };
 
 enum { ROUTE_NAME = 256, ROUTE_OWNER = 32 };
 

@@ -16,6 +16,7 @@
 #include "relay/fresh.h"
 #include "relay/drain.h"
 #include "relay/raw.h"
+#include "relay/udp_port.h"
 #include "wire/host.h"
 
 struct tunnel {
@@ -28,10 +29,11 @@ struct tunnel {
   char framework[64];
   bool live;
   enum route_kind kind;
-  uint16_t port;             /* TCP: the public one */
+  uint16_t port;             /* TCP, UDP: the public one */
   struct raw_port *listener; /* TCP */
-  unsigned ports_tried;      /* TCP: those that were drawn and are another program's */
-  bool port_drawn;           /* TCP: the agent takes any */
+  struct udp_port *udp;      /* UDP */
+  unsigned ports_tried;      /* TCP, UDP: those that were drawn and are another program's */
+  bool port_drawn;           /* TCP, UDP: the agent takes any */
   struct store_op *claim;
   bool counted; /* the claim may give a new name, and is counted for its address */
 };
@@ -95,10 +97,15 @@ static void tunnel_free(struct tunnel *t) {
   if (t->claim)
     store_cancel(t->claim);
   raw_port_close(t->listener);
+  udp_port_close(t->udp);
   free(t);
 }
 
 static int claim_port(struct tunnel *t, uint16_t wanted, struct beam_error *e);
+
+static bool has_port(const struct tunnel *t) {
+  return t->kind == ROUTE_TCP || t->kind == ROUTE_UDP;
+}
 
 /* GONE: the agent gave the name up. AWAY: its link is lost. LIVE: somebody else has it now: nothing to tell anybody. */
 static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *why) {
@@ -118,6 +125,8 @@ static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *w
   if (becomes != ROUTE_GONE) {
     raw_port_linger(t->listener);
     t->listener = NULL;
+    udp_port_linger(t->udp);
+    t->udp = NULL;
   }
   tunnel_free(t);
 }
@@ -144,8 +153,9 @@ static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
   b->id = bind;
   str_copy(b->name, sizeof b->name, t->name);
   b->port = t->port;
-  if (t->kind == ROUTE_TCP)
-    str_fmt(b->url, sizeof b->url, "tcp://%s:%u", r->conf.domain, t->port);
+  if (has_port(t))
+    str_fmt(b->url, sizeof b->url, "%s://%s:%u", t->kind == ROUTE_UDP ? "udp" : "tcp", r->conf.domain,
+            t->port);
   else if (t->kind == ROUTE_TLS)
     str_fmt(b->url, sizeof b->url, "tls://%s:%u", t->name, r->https_port);
   else if (t->kind == ROUTE_PRIVATE)
@@ -202,7 +212,9 @@ static void publish_live(struct tunnel *t) {
 /* The listener is on this worker alone: its visitors need no other. */
 static int open_port(struct tunnel *t, struct beam_error *e) {
   t->port = domain_port(t->name);
-  int err = raw_port_open(t->session->w, t->port, t->name, &t->listener);
+  struct worker *w = t->session->w;
+  int err = t->kind == ROUTE_UDP ? udp_port_open(w, t->port, t->name, &t->udp)
+                                 : raw_port_open(w, t->port, t->name, &t->listener);
   return err ? err_set(e, err, "ask for another port with --remote-port",
                        "the relay cannot listen on its port %u: %s", t->port, beam_strerror(err))
              : 0;
@@ -227,7 +239,7 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
     fresh_give_back(t->session->w->relay->fresh, &t->session->peer);
   if (!err) {
     str_copy(t->name, sizeof t->name, reply->name);
-    if (t->kind != ROUTE_TCP || !(err = open_port(t, &e)))
+    if (!has_port(t) || !(err = open_port(t, &e)))
       publish_live(t);
     else if (!draw_again(t, err))
       refuse_bind(t, &e);
@@ -250,8 +262,9 @@ static struct domain_claim claim_of(struct tunnel *t, const char *wanted) {
   return (struct domain_claim){.principal = s->device,
                                .wanted = wanted,
                                .local_port = t->local_port,
-                               .lo = r->port_lo,
-                               .hi = r->port_hi,
+                               .udp = t->kind == ROUTE_UDP,
+                               .lo = t->kind == ROUTE_UDP ? r->udp_lo : r->port_lo,
+                               .hi = t->kind == ROUTE_UDP ? r->udp_hi : r->port_hi,
                                .no_fresh = !r->tokens && !t->counted};
 }
 
@@ -285,18 +298,18 @@ static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
                           .name_given = b->name[0] != 0,
                           .label_ok = true,
                           .takeover = b->takeover,
-                          .port_wanted = t->kind == ROUTE_TCP,
-                          .ports_offered = r->port_hi != 0,
+                          .port_wanted = has_port(t),
+                          .ports_offered = (t->kind == ROUTE_UDP ? r->udp_hi : r->port_hi) != 0,
                           .draining = drain_begun(r),
                           .tunnels = s->tunnels_n - 1};
   struct trust verdict = trust_allows(&f);
   int err = 0;
-  if (t->kind != ROUTE_HTTP && t->kind != ROUTE_TLS && t->kind != ROUTE_TCP && t->kind != ROUTE_PRIVATE)
-    err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP, TLS, TCP or private tunnel",
+  if (t->kind != ROUTE_HTTP && t->kind != ROUTE_TLS && !has_port(t) && t->kind != ROUTE_PRIVATE)
+    err_set(e, BEAM_ERR_UNSUPPORTED, "use an HTTP, TLS, TCP, UDP or private tunnel",
             "this relay does not have tunnels of that kind");
   else if (verdict.err)
     err_set(e, verdict.err, verdict.hint, "%s", verdict.reason);
-  else if (t->kind == ROUTE_TCP)
+  else if (has_port(t))
     err = claim_port(t, b->port ? (uint16_t)b->port : domain_port(b->name), e);
   else
     err = claim_name(t, b->name, e);
@@ -424,6 +437,13 @@ static void on_stream(void *user, struct stream *st) {
   stream_close(st, BEAM_ERR_REFUSED); /* an agent may not open streams */
 }
 
+static void close_udp(struct session *s) {
+  struct tunnel *t;
+  DL_FOREACH(s->tunnels, t) {
+    udp_port_close(t->udp);
+  }
+}
+
 static void on_control(void *user, const beam_Control *m) {
   struct session *s = user;
   switch (m->which_kind) {
@@ -438,6 +458,8 @@ static void on_control(void *user, const beam_Control *m) {
     break;
   case beam_Control_drain_tag:
     s->moved = true;
+    if (drain_begun(s->w->relay))
+      close_udp(s);                /* the relay that it moved to has the port by now */
     if (!drain_begun(s->w->relay)) /* else visitors that are still on us have no other way */
       link_drain(s->link);
     break;

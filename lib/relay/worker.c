@@ -16,6 +16,7 @@
 #include "relay/relay.h"
 #include "relay/session.h"
 #include "relay/tickets.h"
+#include "relay/udp_port.h"
 #include "relay/visitor.h"
 
 enum {
@@ -131,6 +132,7 @@ void worker_close(struct worker *w) {
   timer_stop(&w->sweep);
   visitor_end_all(w);
   raw_close(w);
+  udp_ports_close(w);
   dispatch_close(w);
   session_end_all(w, BEAM_ERR_DRAINING);
 #ifndef BEAM_NO_QUIC

@@ -76,6 +76,7 @@ static int dispatch(struct options *o, const struct cli_env *env, struct output 
   switch (o->command) {
   case CMD_HTTP:
   case CMD_TCP:
+  case CMD_UDP:
   case CMD_TLS:
   case CMD_CONNECT:
     return cmd_http(o, env, out);

@@ -1,4 +1,4 @@
-/* cmd_http.c: `beam 3000`, `beam tcp 5432`, `beam tls 8443`, `beam connect db 15432`: one tunnel, with the embedded relay when none is configured.
+/* cmd_http.c: `beam 3000`, `beam tcp 5432`, `beam udp 53`, `beam tls 8443`, `beam connect db 15432`: one tunnel, with the embedded relay when none is configured.
  *
  *   connecting ──► active ◄──► reconnecting
  *        └───────────┴──────────────┴──► closed: the relay refused; the command ends with its reason
@@ -158,6 +158,7 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
   if (t->port == 0)
     return fail(e, BEAM_ERR_INVALID,
                 o->command == CMD_TCP   ? "beam tcp 5432"
+                : o->command == CMD_UDP ? "beam udp 53"
                 : o->command == CMD_TLS ? "beam tls 8443"
                                         : "beam 3000, or beam start --port 3000",
                 "which port shall be shared?");
@@ -169,7 +170,8 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
 
 /* Flags of the embedded relay say nothing about another one; better told than ignored. */
 static int check_flags(const struct options *o, struct beam_error *e) {
-  static const char *const flags[] = {"listen", "listen-plain", "plain", "https", "workers", "tcp-ports"};
+  static const char *const flags[] = {"listen",  "listen-plain", "plain",     "https",
+                                      "workers", "tcp-ports",    "udp-ports", "udp-idle"};
   for (size_t i = 0; o->relay && !o->local && i < sizeof flags / sizeof *flags; i++)
     if (options_typed(o, flags[i]))
       return fail(e, BEAM_ERR_INVALID, "leave it away, or add --local for the embedded relay",
@@ -186,6 +188,8 @@ static enum beam_tunnel_kind kind_of(const struct options *o) {
   switch (o->command) {
   case CMD_TCP:
     return o->private ? BEAM_TUNNEL_PRIVATE : BEAM_TUNNEL_TCP;
+  case CMD_UDP:
+    return BEAM_TUNNEL_UDP;
   case CMD_TLS:
     return BEAM_TUNNEL_TLS;
   case CMD_CONNECT:
@@ -224,7 +228,7 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   c.kind = kind_of(o);
   c.remote_port = (uint16_t)o->remote_port;
   c.proxy_protocol = o->proxy_protocol ? o->proxy_protocol[0] - '0' : 0;
-  c.name = c.kind == BEAM_TUNNEL_TCP ? NULL : o->name; /* its port is its name */
+  c.name = c.kind == BEAM_TUNNEL_TCP || c.kind == BEAM_TUNNEL_UDP ? NULL : o->name; /* its port is its name */
   c.local_host = t->host[0] ? t->host : NULL;
   c.local_port = (uint16_t)t->port;
   c.data_dir = data;

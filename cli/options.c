@@ -109,6 +109,12 @@ static int set_value(struct options *o, const struct opt *opt, const char *text,
                   text);
     *(unsigned *)field = number;
     return 0;
+  case OPT_SECONDS:
+    if (!parse_number(text, 600, &number) || number == 0)
+      return fail(e, BEAM_ERR_INVALID, "give a number of seconds from 1 to 600",
+                  "%s: \"%.60s\" is no such number", where, text);
+    *(unsigned *)field = number;
+    return 0;
   case OPT_CHOICE:
     if (!is_choice(opt->choices, text))
       return fail(e, BEAM_ERR_INVALID, NULL, "%s: \"%.60s\" is none of %s", where, text, opt->choices);

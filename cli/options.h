@@ -16,7 +16,8 @@ enum command {
   CMD_TCP = 64,
   CMD_TLS = 128,
   CMD_CONNECT = 256,
-  CMD_ALL = 511
+  CMD_UDP = 512,
+  CMD_ALL = 1023
 };
 
 enum { ARGS_MAX = 8 };
@@ -35,7 +36,8 @@ struct options {
   unsigned remote_port;
   const char *proxy_protocol;
   /* tunnel's embedded relay, and relay */
-  const char *listen, *listen_plain, *plain, *tcp_ports;
+  const char *listen, *listen_plain, *plain, *tcp_ports, *udp_ports;
+  unsigned udp_idle;
   unsigned workers;
   /* relay */
   const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors;

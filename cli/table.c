@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define AT(field) offsetof(struct options, field)
-#define TUNNELS (CMD_HTTP | CMD_TCP | CMD_TLS)
+#define TUNNELS (CMD_HTTP | CMD_TCP | CMD_UDP | CMD_TLS)
 #define LINKS (TUNNELS | CMD_CONNECT)
 #define RUNS (TUNNELS | CMD_RELAY)
 
@@ -20,7 +20,7 @@ const struct opt opt_table[] = {
     {"local-host", NULL, 0, OPT_TEXT, TUNNELS | CMD_CONNECT, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
     {"private", NULL, 0, OPT_FLAG, CMD_TCP, AT(private), NULL, NULL, false, "BEAM_PRIVATE", "no public port: a name that only beam connect with the same device key reaches"},
-    {"remote-port", NULL, 0, OPT_PORT, CMD_TCP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
+    {"remote-port", NULL, 0, OPT_PORT, CMD_TCP | CMD_UDP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
     {"proxy-protocol", NULL, 0, OPT_CHOICE, CMD_TCP | CMD_TLS, AT(proxy_protocol), "1|2", "1,2", true, "BEAM_PROXY_PROTOCOL", "tell the local service who the visitor is, by a PROXY protocol header"},
     {"transport", NULL, 0, OPT_CHOICE, LINKS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
     {"proxy", NULL, 0, OPT_TEXT, LINKS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
@@ -32,6 +32,8 @@ const struct opt opt_table[] = {
     {"listen-plain", NULL, 0, OPT_LIST, RUNS, AT(listen_plain), "ADDR:PORT", NULL, false, "BEAM_LISTEN_PLAIN", "plain http address, repeatable (relay: none)"},
     {"plain", NULL, 0, OPT_CHOICE, RUNS, AT(plain), "serve|redirect", "serve,redirect", false, "BEAM_PLAIN", "what plain http does (embedded: serve, relay: redirect)"},
     {"tcp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_TCP, AT(tcp_ports), "FIRST-LAST", NULL, false, "BEAM_TCP_PORTS", "public ports for beam tcp (relay: none; embedded: 20000-20999)"},
+    {"udp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_UDP, AT(udp_ports), "FIRST-LAST|none", NULL, false, "BEAM_UDP_PORTS", "public ports for beam udp (as --tcp-ports; embedded: 20000-20999)"},
+    {"udp-idle", NULL, 0, OPT_SECONDS, CMD_RELAY | CMD_UDP, AT(udp_idle), "SECONDS", NULL, false, "BEAM_UDP_IDLE", "a UDP visitor who is silent for so long is forgotten (120; embedded relay and relay)"},
     {"control-host", NULL, 0, OPT_TEXT, CMD_RELAY, AT(control_host), "HOST", NULL, false, "BEAM_CONTROL_HOST", "host of the relay's own pages, outside DOMAIN"},
     {"tls-cert", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_cert), "FILE", NULL, false, "BEAM_TLS_CERT", "certificate chain of your own, covering *.DOMAIN"},
     {"tls-key", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_key), "FILE", NULL, false, "BEAM_TLS_KEY", "its private key"},
@@ -57,6 +59,8 @@ const struct cmd cmd_table[] = {
     {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT", "put a local web service on an HTTPS name", false},
     {"start", CMD_HTTP, "beam start --port PORT", "the same", true},
     {"tcp", CMD_TCP, "beam tcp PORT|HOST:PORT", "put a local TCP service on a public port of the relay",
+     false},
+    {"udp", CMD_UDP, "beam udp PORT|HOST:PORT", "put a local UDP service on a public port of the relay",
      false},
     {"tls", CMD_TLS, "beam tls PORT|HOST:PORT",
      "put a local TLS service on a name; only it can read what comes", false},
@@ -92,7 +96,6 @@ const struct cmd *cmd_find(const char *name) {
 
 const char *cmd_later(const char *name) {
   static const char *const later[][2] = {
-      {"udp", "UDP tunnels"},
       {"logs", "a log kept for later reading"},
       {"login", "accounts"},
       {"domains", "custom domains"},

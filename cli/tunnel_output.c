@@ -14,6 +14,8 @@ const char *kind_text(enum beam_tunnel_kind kind) {
   switch (kind) {
   case BEAM_TUNNEL_TCP:
     return "tcp";
+  case BEAM_TUNNEL_UDP:
+    return "udp";
   case BEAM_TUNNEL_TLS:
     return "tls";
   case BEAM_TUNNEL_PRIVATE:
@@ -99,7 +101,8 @@ static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info)
     out_line(o, "%sCertificate: the local service's own; the relay cannot read what passes",
              o->emoji ? "🔒 " : "");
   else
-    out_line(o, "%sConnections to it reach %s", indent, t->target);
+    out_line(o, "%s%s to it reach %s", indent, t->kind == BEAM_TUNNEL_UDP ? "Datagrams" : "Connections",
+             t->target);
   if (t->kind == BEAM_TUNNEL_PRIVATE)
     out_line(o, "%sOpen it elsewhere, with this device's key: beam connect %s PORT --relay %s", indent,
              info->name, info->relay);
@@ -205,11 +208,12 @@ static void request_json(struct tunnel_output *t, const struct beam_request *r) 
   out_json(t->out, &j);
 }
 
-/* A connection of a TCP or TLS tunnel: there is no more to know than how long and how much. */
+/* A connection of a TCP or TLS tunnel, or a visitor of a UDP one until he was silent: there is no more to know than how long and how much. */
 static void say_connection(struct tunnel_output *t, const struct beam_request *r) {
   struct output *o = t->out;
+  const char *what = t->kind == BEAM_TUNNEL_UDP ? "flow" : "connection";
   if (!o->json) {
-    out_line(o, "connection %.0f ms, %llu bytes in, %llu bytes out%s%s%s%s", r->ms,
+    out_line(o, "%s %.0f ms, %llu bytes in, %llu bytes out%s%s%s%s", what, r->ms,
              (unsigned long long)r->bytes_in, (unsigned long long)r->bytes_out,
              r->error ? PAINT(o, "31") : "", r->error ? " " : "", r->error ? r->error : "",
              r->error ? PAINT(o, "0") : "");
@@ -217,7 +221,7 @@ static void say_connection(struct tunnel_output *t, const struct beam_request *r
   }
   struct json j;
   json_open(&j);
-  json_text(&j, "event", "connection");
+  json_text(&j, "event", what);
   json_decimal(&j, "ms", r->ms);
   json_whole(&j, "bytes_in", r->bytes_in);
   json_whole(&j, "bytes_out", r->bytes_out);

@@ -28,6 +28,10 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
   if (!c->local_port)
     return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share",
                    "no local port was given");
+  if (c->kind == BEAM_TUNNEL_UDP && c->proxy_protocol)
+    return err_set(err, BEAM_ERR_UNSUPPORTED,
+                   "leave proxy_protocol at 0; the visitor's address stays with the relay",
+                   "a UDP tunnel cannot say who its visitors are: there is no connection to begin with it");
   if (!c->local_host || !*c->local_host)
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)

@@ -32,6 +32,8 @@ enum beam_tunnel_kind {
   BEAM_TUNNEL_TCP = 1,  /* a public port of the relay, bytes as they are */
   BEAM_TUNNEL_TLS =
       2, /* by server name on the relay's TLS port, never decrypted there: the local service has the certificate */
+  BEAM_TUNNEL_UDP =
+      3, /* a public UDP port of the relay, datagrams as they are; each visitor's come from a port of its own */
   BEAM_TUNNEL_PRIVATE =
       4, /* bytes as they are, from BEAM_TUNNEL_ENTRY of the same device key and nowhere else */
   BEAM_TUNNEL_ENTRY =
@@ -54,7 +56,7 @@ struct beam_tunnel_info {
   uint64_t bytes_in, bytes_out; /* bodies towards the local service, and back */
   unsigned reconnects;
   enum beam_tunnel_kind kind;
-  uint16_t public_port; /* TCP */
+  uint16_t public_port; /* TCP, UDP */
   const char *
       transport_reason; /* why not a better one ("h2: no answer in 1000 ms"); NULL: it is the best, or none is up yet */
   uint64_t transport_since_ms; /* milliseconds over this transport */
@@ -92,7 +94,7 @@ struct beam_tunnel_config {
   void (*on_request)(void *user, beam_tunnel *t, const struct beam_request *r);
   void *user;
   enum beam_tunnel_kind kind;
-  uint16_t remote_port; /* TCP: the wanted public port; 0: any, the same again next time */
+  uint16_t remote_port; /* TCP, UDP: the wanted public port; 0: any, the same again next time */
   int proxy_protocol; /* TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none */
   const char *transport; /* "auto" (NULL): the best that gets through; "quic", "h2" or "ws": that one alone */
   const char *

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/local_flows.h"
 #include "agent/raw.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -28,8 +29,9 @@ struct local {
   struct h1_pool *pool;
   struct http_handler handler;
   struct opening *openings;
-  struct raw *raws; /* TCP and TLS visitors */
-  unsigned fronts;  /* exchanges that use the handler */
+  struct raw *raws;          /* TCP and TLS visitors */
+  struct local_flows *flows; /* UDP visitors */
+  unsigned fronts;           /* exchanges that use the handler */
   bool closed;
 };
 
@@ -121,6 +123,10 @@ static void on_readable(void *user) {
     l->conf.peer(l->conf.user, s, &open);
     return;
   }
+  if (open.kind == beam_StreamKind_STREAM_UDP) {
+    local_flows_serve(l->flows, s, &open);
+    return;
+  }
   if (open.kind != beam_StreamKind_STREAM_HTTP) {
     raw_serve(&l->raws, &l->conf, s, &open);
     return;
@@ -184,6 +190,8 @@ int local_new(const struct local_conf *conf, struct local **out) {
       (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
   struct h1_pool_conf pool = {conf->net, conf->loop, l->conf.host, conf->port};
   int err = h1_pool_new(&pool, &l->pool);
+  if (!err && conf->kind == beam_TunnelKind_TUNNEL_UDP && (err = local_flows_new(&l->conf, &l->flows)))
+    h1_pool_free(l->pool);
   if (err) {
     free((void *)l->conf.host);
     free(l);
@@ -209,6 +217,8 @@ void local_close(struct local *l) {
   while (l->openings)
     opening_close(l->openings, BEAM_ERR_CLOSED);
   raw_close_all(&l->raws);
+  local_flows_free(l->flows);
+  l->flows = NULL;
   l->closed = true;
   maybe_free(l);
 }

@@ -1,4 +1,4 @@
-/* local.h: from a link's data stream to the local service: StreamOpen, then one HTTP exchange, or a pipe for TCP and TLS tunnels. */
+/* local.h: from a link's data stream to the local service: StreamOpen, then one HTTP exchange, a pipe for TCP and TLS tunnels, or a socket for a UDP visitor. */
 #ifndef AGENT_LOCAL_H
 #define AGENT_LOCAL_H
 

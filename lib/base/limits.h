@@ -110,7 +110,11 @@
 #define LIMIT_QUIC_WINDOW                                                                                    \
   (24u * 1024 * 1024) /* a connection's: more than one stream's; bounds what waits out of order */
 #define LIMIT_QUIC_DATAGRAMS                                                                                 \
-  (64u * 1024) /* datagrams that wait, each way: beyond it they are lost, as datagrams are */
+  (64u * 1024) /* datagrams that wait to be sent: beyond it they are lost, as datagrams are */
+#define LIMIT_QUIC_DATAGRAMS_MORE                                                                            \
+  (256u * 1024) /* ... while LIMIT_POOL_SPARE is free: a burst of 200; they are charged to the pool */
+#define LIMIT_QUIC_DATAGRAMS_IN                                                                              \
+  (1024u * 1024) /* ... that one poll brought: their owner is told in the same turn */
 
 /* --- links --- */
 #define LIMIT_CONTROL_BYTES (16u * 1024) /* one control message */

@@ -132,10 +132,7 @@ void quic_conn_free(struct quic_conn *c) {
   task_cancel(&c->tell);
   task_cancel(&c->reap);
   quic_cids_remove_all(&e->cids, c);
-  if (c->datagrams_in)
-    evbuffer_free(c->datagrams_in);
-  if (c->datagrams_out)
-    evbuffer_free(c->datagrams_out);
+  quic_datagrams_free(c);
   if (c->prev)
     c->prev->next = c->next;
   else

@@ -269,6 +269,7 @@ void quic_window_trim(void *arg); /* the trim timer */
 void quic_datagram_received(struct quic_conn *c, const uint8_t *p, size_t n);
 bool quic_datagram_next(struct quic_conn *c, const uint8_t **p, size_t *n);
 void quic_datagram_done(struct quic_conn *c); /* the first of those that wait has left, or never will */
+void quic_datagrams_free(struct quic_conn *c);
 void quic_datagrams_tell(struct quic_conn *c, const bool *gone);
 void quic_datagram_deafen(struct quic_stream *st); /* it leaves its connection */
 

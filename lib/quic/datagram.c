@@ -2,6 +2,7 @@
 #include <beam/beam.h>
 #include <string.h>
 
+#include "io/budget.h"
 #include "quic/conn.h"
 #include "wire/datagram.h"
 
@@ -31,14 +32,30 @@ static bool first(struct evbuffer *b, const uint8_t **p, size_t *n) {
   return all != NULL;
 }
 
-static void drop(struct evbuffer *b) {
+/* The bytes it took. */
+static size_t drop(struct evbuffer *b) {
   uint8_t head[LENGTH];
-  if (evbuffer_remove(b, head, LENGTH) == LENGTH)
-    evbuffer_drain(b, (size_t)head[0] << 8 | head[1]);
+  if (evbuffer_remove(b, head, LENGTH) != LENGTH)
+    return 0;
+  size_t n = (size_t)head[0] << 8 | head[1];
+  evbuffer_drain(b, n);
+  return LENGTH + n;
+}
+
+static size_t out_limit(void) {
+  return budget_left(&budget_pool) > LIMIT_POOL_SPARE ? LIMIT_QUIC_DATAGRAMS_MORE : LIMIT_QUIC_DATAGRAMS;
+}
+
+void quic_datagrams_free(struct quic_conn *c) {
+  budget_give(&budget_pool, waiting(c->datagrams_out));
+  if (c->datagrams_in)
+    evbuffer_free(c->datagrams_in);
+  if (c->datagrams_out)
+    evbuffer_free(c->datagrams_out);
 }
 
 void quic_datagram_received(struct quic_conn *c, const uint8_t *p, size_t n) {
-  if (n > 0xffff || waiting(c->datagrams_in) + LENGTH + n > LIMIT_QUIC_DATAGRAMS ||
+  if (n > 0xffff || waiting(c->datagrams_in) + LENGTH + n > LIMIT_QUIC_DATAGRAMS_IN ||
       !put(&c->datagrams_in, p, n))
     return;
   quic_conn_tell_soon(c);
@@ -61,7 +78,7 @@ bool quic_datagram_next(struct quic_conn *c, const uint8_t **p, size_t *n) {
 }
 
 void quic_datagram_done(struct quic_conn *c) {
-  drop(c->datagrams_out);
+  budget_give(&budget_pool, drop(c->datagrams_out));
   if (!c->no_datagram_room || waiting(c->datagrams_out) > LIMIT_QUIC_DATAGRAMS / 2)
     return;
   c->no_datagram_room = 0;
@@ -81,7 +98,7 @@ size_t quic_conn_datagram_max(struct quic_conn *c) {
 int quic_conn_datagram(struct quic_conn *c, const uint8_t *p, size_t n) {
   if (c->dead || !c->ng)
     return BEAM_ERR_CLOSED;
-  if (!c->up || waiting(c->datagrams_out) + LENGTH + n > LIMIT_QUIC_DATAGRAMS) {
+  if (!c->up || waiting(c->datagrams_out) + LENGTH + n > out_limit()) {
     c->no_datagram_room = 1;
     return n > LIMIT_QUIC_DATAGRAMS / 2 ? BEAM_ERR_TOO_LARGE : BEAM_AGAIN;
   }
@@ -92,6 +109,7 @@ int quic_conn_datagram(struct quic_conn *c, const uint8_t *p, size_t n) {
     return BEAM_ERR_TOO_LARGE;
   if (!put(&c->datagrams_out, p, n))
     return BEAM_ERR_NOMEM;
+  budget_charge(&budget_pool, LENGTH + n);
   quic_conn_flush_soon(c);
   return 0;
 }

@@ -146,6 +146,43 @@ test('a thousand visitors at once, over both workers', async (t) => {
   await s.relay.stop();
 });
 
+test('a relay is replaced twice under steady datagrams, and the port stays', async (t) => {
+  const s = await relayWithPorts(t, ['--workers', '2']);
+  const local = await echo(t);
+  const agent = await udp(t, s, local.port, ['--quiet']);
+  let over = false;
+  let asked = 0;
+  let tries = 0;
+  const loops = Array.from({ length: 4 }, async (_, i) => {
+    for (let n = 0; !over; n++) {
+      // A new visitor now and then: old ones and new ones must get through.
+      const v = await socket(t);
+      for (let k = 0; k < 10 && !over; k++, asked++) {
+        const answer = await ask(t, v, agent.info.port, Buffer.from(`${i} ${n} ${k}`));
+        tries += answer.tries;
+        await new Promise((go) => setTimeout(go, 5));
+      }
+      await v.end();
+    }
+  });
+  const some = (n) => until(() => asked >= n, `${n} answers`);
+  await some(100);
+  for (let round = 1; round <= 2; round++) {
+    const old = s.relay;
+    s.relay = await startRelay(t, s.dir, ['--udp-ports', s.ports, '--workers', '2', '--replace'], { listen: `127.0.0.1:${old.port}` });
+    await s.relay.event('took_over');
+    assert.equal((await old.exit()).code, 0);
+    await s.relay.event('alone');
+    await some(asked + 100);
+  }
+  over = true;
+  await Promise.all(loops);
+  t.diagnostic(`${asked} answers, ${tries - asked} asked again`);
+  assert.equal(agent.events.filter((e) => e.event === 'state' && e.state !== 'active').length, 0);
+  await agent.stop();
+  await s.relay.stop();
+});
+
 test('a silent visitor is forgotten', async (t) => {
   const s = await relayWithPorts(t, ['--udp-idle', '1']);
   const local = await echo(t);

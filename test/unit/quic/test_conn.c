@@ -765,15 +765,22 @@ static void datagrams_do_not_pile_up(void **state) {
   uint8_t out[1000] = {0};
   pair_meet(p);
   pair_turn(p, 100);
-  unsigned n = 0;
-  int err;
-  while (!(err = quic_conn_datagram(p->a.c, out, sizeof out)))
-    assert_true(++n < 100);
-  assert_int_equal(err, BEAM_AGAIN);
-  PAIR_UNTIL(p, p->a.rooms == 1);
-  assert_int_equal(quic_conn_datagram(p->a.c, out, sizeof out), 0);
-  pair_turn(p, 100);
-  assert_true(p->b.datagrams > 0 && p->b.datagrams <= n + 1);
+  static const unsigned bytes[] = {LIMIT_QUIC_DATAGRAMS, LIMIT_QUIC_DATAGRAMS_MORE};
+  for (unsigned i = 0; i < 2; i++) { /* first with little left in the pool */
+    size_t used = i ? 0 : LIMIT_POOL_BYTES - LIMIT_POOL_SPARE;
+    unsigned n = 0, before = p->b.datagrams;
+    int err;
+    budget_charge(&budget_pool, used);
+    while (!(err = quic_conn_datagram(p->a.c, out, sizeof out)))
+      n++;
+    assert_int_equal(err, BEAM_AGAIN);
+    assert_int_equal(n, bytes[i] / (2 + sizeof out)); /* each has its length before it */
+    PAIR_UNTIL(p, p->a.rooms == i + 1);
+    assert_int_equal(quic_conn_datagram(p->a.c, out, sizeof out), 0);
+    pair_turn(p, 100);
+    assert_true(p->b.datagrams > before && p->b.datagrams <= before + n + 1);
+    budget_give(&budget_pool, used);
+  }
 }
 
 int main(void) {

@@ -31,9 +31,6 @@ struct waiting {
 int dispatch_stream(struct worker *w, const struct route_view *route, const beam_StreamOpen *open,
                     struct stream **out) {
   uint8_t buf[LIMIT_STREAM_OPEN + 8];
-  long n = stream_open_encode(open, buf, sizeof buf);
-  if (n < 0)
-    return (int)n;
   if (route->state != ROUTE_LIVE)
     return BEAM_AGAIN;
   struct link *peer = route->worker == w->index ? NULL : w->peers[route->worker];
@@ -44,6 +41,13 @@ int dispatch_stream(struct worker *w, const struct route_view *route, const beam
     return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? err : BEAM_AGAIN; /* NOMEM: the pool is used up */
   if (peer)
     atomic_fetch_add(&w->relay->hops, 1);
+  beam_StreamOpen o = *open;
+  o.datagrams = o.kind == beam_StreamKind_STREAM_UDP && (*out)->datagrams; /* of a worker's own links alone */
+  long n = stream_open_encode(&o, buf, sizeof buf);
+  if (n < 0) {
+    stream_close(*out, (int)n);
+    return (int)n;
+  }
   if (stream_write(*out, buf, (size_t)n) != (size_t)n) {
     stream_close(*out, BEAM_ERR_LIMIT);
     return BEAM_ERR_LIMIT;

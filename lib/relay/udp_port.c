@@ -35,14 +35,13 @@ static int open_flow(void *user, const struct sockaddr_storage *peer, const stru
   if (!route_find(&p->w->routes, p->name, &route) || route.state == ROUTE_GONE || route.kind != ROUTE_UDP)
     return BEAM_ERR_NOT_FOUND;
   o.kind = beam_StreamKind_STREAM_UDP;
-  o.datagrams = route.worker == p->w->index; /* between workers streams carry no datagrams */
   str_copy(o.name, sizeof o.name, p->name);
   addr_text(peer, true, o.visitor, sizeof o.visitor);
   addr_text(local, true, o.local, sizeof o.local);
   o.trace_id.size = 16;
   random_bytes(o.trace_id.bytes, 16);
   int err = dispatch_stream(p->w, &route, &o, out);
-  *beside = !err && o.datagrams;
+  *beside = !err && (*out)->datagrams; /* between workers streams have none */
   return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? BEAM_AGAIN : err; /* the link is full for now */
 }
 

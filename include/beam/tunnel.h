@@ -104,7 +104,7 @@ struct beam_tunnel_config {
   { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
- * Errors at once (err, may be NULL, says which value): INVALID; NAME; PERMISSION or STORE (data_dir, device key); NOMEM.
+ * Errors at once (err, may be NULL, says which value): INVALID; NAME; UNSUPPORTED (proxy_protocol with UDP); PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
 BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
                               struct beam_error *err);

@@ -15,15 +15,17 @@ enum {
 static void drop_part(struct flow *f) {
   if (!f->part)
     return;
+  budget_give(&budget_pool, evbuffer_get_length(f->part));
   evbuffer_free(f->part);
   f->part = NULL;
-  budget_give(&budget_pool, f->want);
 }
 
 static void drop_rest(struct flow *f) {
   if (f->rest)
     evbuffer_free(f->rest);
   f->rest = NULL;
+  budget_give(&budget_pool, f->charged);
+  f->charged = 0;
 }
 
 static void end(struct flow *f, int reason) {
@@ -39,13 +41,12 @@ static int begin_part(struct flow *f, size_t n) {
   if (!(f->part = evbuffer_new()))
     return BEAM_ERR_NOMEM;
   f->want = n;
-  budget_charge(&budget_pool, n);
   stream_consume(f->s, DATAGRAM_HEADER);
   return 1;
 }
 
 static int next_of_part(struct flow *f) {
-  stream_take(f->s, f->part, f->want - evbuffer_get_length(f->part));
+  budget_charge(&budget_pool, stream_take(f->s, f->part, f->want - evbuffer_get_length(f->part)));
   if (evbuffer_get_length(f->part) < f->want)
     return 0;
   struct evbuffer *whole = f->part;
@@ -141,6 +142,8 @@ static int send_large(struct flow *f, const uint8_t head[DATAGRAM_HEADER], const
     evbuffer_free(b);
   else
     f->rest = b;
+  f->charged = f->rest ? evbuffer_get_length(b) : 0;
+  budget_charge(&budget_pool, f->charged);
   return 0;
 }
 
@@ -154,7 +157,8 @@ int flow_send(struct flow *f, const uint8_t *p, size_t n) {
   if (most && n <= most)
     return stream_datagram(f->s, p, n);
   size_t room = stream_room(f->s);
-  if (f->rest || room < DATAGRAM_HEADER + (n > LARGE ? LARGE : n))
+  bool in_pieces = n > LARGE && room > LARGE && budget_left(&budget_pool) > LIMIT_POOL_SPARE;
+  if (f->rest || (room < DATAGRAM_HEADER + n && !in_pieces))
     return f->s->dead ? BEAM_ERR_CLOSED : BEAM_AGAIN;
   datagram_encode(small, n);
   if (DATAGRAM_HEADER + n <= sizeof small) {

@@ -19,8 +19,9 @@ struct flow {
   const struct flow_events *ev;
   void *user;
   struct evbuffer *part; /* of a large datagram, as much as has come; NULL: there is none */
-  size_t want;           /* its payload */
+  size_t want;           /* its payload; what has come of it is charged to the pool */
   struct evbuffer *rest; /* of a large datagram that the stream took only a piece of; NULL: there is none */
+  size_t charged;        /* of it, to the pool */
   bool *gone;            /* set when the flow is closed while its owner is told something */
   bool beside;           /* the far end takes datagrams beside the stream, and knows the flow by now */
 };

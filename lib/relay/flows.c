@@ -167,7 +167,8 @@ static void on_answer(void *user, const uint8_t *p, size_t n) {
   v->out += n;
   add(&v->fs->conf.counts->out, 1);
   udp_batch_add(&v->fs->batch, v->key.u, &v->peer, &v->local, p, n);
-  add(&v->fs->conf.counts->dropped[FLOW_DROP_SOCKET], v->fs->batch.lost - v->fs->lost);
+  if (v->fs->batch.lost != v->fs->lost)
+    add(&v->fs->conf.counts->dropped[FLOW_DROP_SOCKET], v->fs->batch.lost - v->fs->lost);
   v->fs->lost = v->fs->batch.lost;
 }
 
@@ -240,8 +241,11 @@ static struct visit *newcomer(struct flows *fs, const struct key *k, const struc
     dropped(fs, FLOW_DROP_RATE);
     return NULL;
   }
-  struct visit *v = make_room(fs, k, p->from) ? calloc(1, sizeof *v) : NULL;
+  bool room = make_room(fs, k, p->from);
+  struct visit *v = room ? calloc(1, sizeof *v) : NULL;
   if (!v) {
+    if (room && fs->conf.leave)
+      fs->conf.leave(fs->conf.user, p->from);
     dropped(fs, FLOW_DROP_FULL);
     return NULL;
   }

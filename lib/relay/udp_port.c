@@ -1,5 +1,6 @@
 #include "relay/udp_port.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -27,6 +28,34 @@ struct udp_port {
 
 /* --- a flow's stream --- */
 
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b) {
+  if (a->ss_family != b->ss_family)
+    return false;
+  return a->ss_family == AF_INET ? ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+                                       ((const struct sockaddr_in *)b)->sin_addr.s_addr
+                                 : !memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                                           &((const struct sockaddr_in6 *)b)->sin6_addr, 16);
+}
+
+static bool is_ours(const struct relay *r, uint16_t port) {
+  for (unsigned i = 0; i < r->tls_n; i++)
+    if (r->tls_spec[i].port == port)
+      return true;
+  return false;
+}
+
+/* A visitor that is a port of this relay is a forged address: two services would answer each other for ever. */
+static bool is_loop(struct worker *w, const struct sockaddr_storage *peer,
+                    const struct sockaddr_storage *local) {
+  char name[ROUTE_NAME];
+  struct route_view route;
+  if (!same_host(peer, local))
+    return false;
+  str_fmt(name, sizeof name, "%u.udp.%s", addr_port(peer), w->relay->conf.domain);
+  return is_ours(w->relay, addr_port(peer)) ||
+         (route_find(&w->routes, name, &route) && route.state == ROUTE_LIVE);
+}
+
 static int open_flow(void *user, const struct sockaddr_storage *peer, const struct sockaddr_storage *local,
                      bool *beside, struct stream **out) {
   struct udp_port *p = user;
@@ -34,6 +63,8 @@ static int open_flow(void *user, const struct sockaddr_storage *peer, const stru
   beam_StreamOpen o = beam_StreamOpen_init_zero;
   if (!route_find(&p->w->routes, p->name, &route) || route.state == ROUTE_GONE || route.kind != ROUTE_UDP)
     return BEAM_ERR_NOT_FOUND;
+  if (is_loop(p->w, peer, local))
+    return BEAM_ERR_DENIED;
   o.kind = beam_StreamKind_STREAM_UDP;
   str_copy(o.name, sizeof o.name, p->name);
   addr_text(peer, true, o.visitor, sizeof o.visitor);
@@ -76,13 +107,6 @@ static void on_writable(void *user) {
   (void)user; /* what did not fit is lost */
 }
 static const struct udp_events events = {.packet = on_packet, .writable = on_writable};
-
-static bool is_ours(const struct relay *r, uint16_t port) {
-  for (unsigned i = 0; i < r->tls_n; i++)
-    if (r->tls_spec[i].port == port)
-      return true;
-  return false;
-}
 
 static int open_sockets(struct udp_port *p, uint16_t port) {
   struct relay *r = p->w->relay;

@@ -254,6 +254,26 @@ test('the local service comes late, and on either address of localhost', async (
   await s.relay.stop();
 });
 
+test('two services do not answer each other through forged addresses', async (t) => {
+  const s = await relayWithPorts(t, ['--workers', '2']);
+  const local = await echo(t);
+  const one = await udp(t, s, local.port);
+  // Whoever sends from the relay's own port, here by sharing it, stands for a forged source address.
+  const two = await udp(t, s, local.port, [], { data: path.join(s.dir, 'other') });
+  const forged = await run(t, 'python3', ['-c', `
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+s.bind(('127.0.0.1', ${two.info.port}))
+s.sendto(b'round and round', ('127.0.0.1', ${one.info.port}))
+`]);
+  assert.equal(forged.code, 0, forged.stderr);
+  const v = await socket(t);
+  await ask(t, v, one.info.port, Buffer.from('after it'));
+  assert.equal(local.heard.filter((h) => String(h.bytes) === 'round and round').length, 0);
+  for (const p of [one, two, s.relay]) await p.stop();
+});
+
 test('what beam udp does not offer', async (t) => {
   const dir = tempDir(t);
   const cases = [

@@ -85,8 +85,12 @@ static void the_text_is_whole_lines(void **state) {
   struct metrics_text t = {text, sizeof text, 0};
   metric_add(METRIC_ACCEPT_PAUSES, 7);
   metrics_row(&t, "beam_example", "gauge", "an example", -3);
+  metrics_labelled(&t, "beam_lost_total", "lost", "reason", "full", true, 1);
+  metrics_labelled(&t, "beam_lost_total", "lost", "reason", "rate", false, 2);
   metrics_write(&t);
   assert_int_equal(t.len, strlen(text));
+  assert_non_null(strstr(text, "# HELP beam_lost_total lost\n# TYPE beam_lost_total counter\n"
+                               "beam_lost_total{reason=\"full\"} 1\nbeam_lost_total{reason=\"rate\"} 2\n"));
   assert_non_null(
       strstr(text, "# HELP beam_example an example\n# TYPE beam_example gauge\nbeam_example -3\n"));
   assert_non_null(strstr(text, "\nbeam_accept_pauses_total 7\n"));

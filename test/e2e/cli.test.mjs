@@ -50,7 +50,6 @@ test('wrong usage: exit 2, what and next on standard error', async (t) => {
     [['config', 'set', 'reley', 'x'], /not a key/],
     [['config', 'set', 'port', '99999'], /99999/],
     [['config', 'frobnicate'], /cannot/],
-    [['udp', '53'], /not in this version/],
     [['login'], /not in this version/],
     [['./dist'], /not in this version/],
     [['https://localhost:3000'], /not in this version/],

@@ -274,6 +274,17 @@ s.sendto(b'round and round', ('127.0.0.1', ${one.info.port}))
   for (const p of [one, two, s.relay]) await p.stop();
 });
 
+test('nothing but a datagram: the QUIC port takes empty ones and garbage', async (t) => {
+  const dir = tempDir(t);
+  const relay = await startRelay(t, dir);
+  const v = await socket(t);
+  for (let i = 0; i < 20; i++) v.send(Buffer.alloc(i % 3 ? i : 0, i), relay.port, '127.0.0.1');
+  const local = await socket(t);
+  const agent = await startAgent(t, dir, relay, local.port); // after them: what was sent before has been read
+  await agent.stop();
+  assert.equal((await relay.stop())?.code ?? relay.code, 0);
+});
+
 test('what beam udp does not offer', async (t) => {
   const dir = tempDir(t);
   const cases = [

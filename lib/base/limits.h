@@ -99,7 +99,9 @@
 /* --- QUIC --- */
 #define LIMIT_QUIC_IDLE_MS 30000u      /* silence after which a connection is dead: three missed PINGs */
 #define LIMIT_QUIC_KEEPALIVE_MS 15000u /* a client says something so often: NAT bindings live 30 s and more */
-#define LIMIT_QUIC_CLOSE_MS 5000u      /* last words and streams closed in order drain at most so long */
+#define LIMIT_QUIC_FIRST_RTT_MS                                                                              \
+  100u /* a path's round trip until it is known: three of them after a handshake's packet it is sent again */
+#define LIMIT_QUIC_CLOSE_MS 5000u /* last words and streams closed in order drain at most so long */
 #define LIMIT_QUIC_HALF_OPEN                                                                                 \
   1024u /* handshakes under way at an endpoint, each about 50 KiB: further ones are not answered */
 #define LIMIT_QUIC_HALF_OPEN_FREE                                                                            \

@@ -210,6 +210,7 @@ static void fill_settings(ngtcp2_settings *s, struct quic_conn *c, bool cubic) {
   s->max_tx_udp_payload_size = QUIC_PAYLOAD_MAX;
   s->pmtud_probes = probes;
   s->pmtud_probeslen = sizeof probes / sizeof *probes;
+  s->initial_rtt = (uint64_t)LIMIT_QUIC_FIRST_RTT_MS * QUIC_NS_PER_MS; /* RFC 9002 6.2.2 would have 333 ms */
   s->handshake_timeout = (uint64_t)LIMIT_HANDSHAKE_MS * QUIC_NS_PER_MS;
   s->max_window = 0; /* windows are ours to grow: window.c */
   s->max_stream_window = 0;

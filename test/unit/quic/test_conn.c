@@ -199,6 +199,20 @@ static void nobody_answers(void **state) {
   udp_memnet_blackhole(p->net, 0);
 }
 
+/* The client cannot know how long the way is; what it takes it for decides how long a lost first packet costs. */
+static void the_first_packet_is_lost(void **state) {
+  (void)state;
+  assert_int_equal(pair_listen(p), 0);
+  udp_memnet_blackhole(p->net, UDP_MEMNET_TO);
+  assert_int_equal(pair_connect(p), 0);
+  pair_turn(p, 10);
+  udp_memnet_blackhole(p->net, 0);
+  pair_turn(p, 3 * LIMIT_QUIC_FIRST_RTT_MS - 15);
+  assert_int_equal(p->a.ready, 0);
+  pair_turn(p, 20);
+  assert_int_equal(p->a.ready, 1);
+}
+
 static void a_handshake_survives_loss(void **state) {
   (void)state;
   for (unsigned seed = 1; seed <= 8; seed++) {
@@ -791,6 +805,7 @@ int main(void) {
       TEST(trusted_by_ca_and_name),
       TEST(a_client_shows_its_certificate),
       TEST(nobody_answers),
+      TEST(the_first_packet_is_lost),
       TEST(a_handshake_survives_loss),
       TEST(closing_midway),
       TEST(the_reason_crosses),

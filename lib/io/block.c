@@ -8,8 +8,9 @@
 
 #include "base/limits.h"
 
-/* Three quarters full or more is handed over, less is copied: a buffer holds at most a third more than its length. */
-enum { WELL_FILLED = BLOCK_BYTES / 4 * 3, COPY_MAX = 4096, CHAINS = 64 };
+/* Three quarters full or more is handed over, less is copied: a buffer holds at most a third more than its length. From EXACT on memory of one's own is
+ * worth the KiB that a chain without any takes. */
+enum { WELL_FILLED = BLOCK_BYTES / 4 * 3, EXACT = 8192, COPY_MAX = 4096, CHAINS = 64 };
 
 struct spare {
   struct spare *next;
@@ -51,21 +52,45 @@ static void give_back(const void *data, size_t n, void *block) {
   block_put(block);
 }
 
+/* The last chain is filled before another one begins. In one piece a record of 16 KiB would take 32, for chains are powers of two with a head, and the half
+ * that is left would never be large enough for the next one. */
 int buffer_put(struct evbuffer *b, const void *p, size_t n) {
-  struct evbuffer_iovec v;
+  struct evbuffer_iovec v[2];
   if (!n)
     return 0;
-  if (evbuffer_reserve_space(b, (ev_ssize_t)n, &v, 1) != 1 || v.iov_len < n)
+  int count = evbuffer_reserve_space(b, (ev_ssize_t)n, v, 2);
+  if (count < 1 || (v[0].iov_len < n && (count < 2 || v[1].iov_len < n - v[0].iov_len)))
     return BEAM_ERR_NOMEM;
-  memcpy(v.iov_base, p, n);
-  v.iov_len = n;
-  return evbuffer_commit_space(b, &v, 1) ? BEAM_ERR_NOMEM : 0;
+  size_t first = n < v[0].iov_len ? n : v[0].iov_len;
+  memcpy(v[0].iov_base, p, first);
+  v[0].iov_len = first;
+  if (n > first)
+    memcpy(v[1].iov_base, (const char *)p + first, v[1].iov_len = n - first);
+  return evbuffer_commit_space(b, v, n > first ? 2 : 1) ? BEAM_ERR_NOMEM : 0;
+}
+
+static void free_exact(const void *data, size_t n, void *exact) {
+  (void)data;
+  (void)n;
+  free(exact);
+}
+
+/* Memory of just this size: what goes from an empty buffer to the next one piece by piece has no chain before it to fill. */
+static int put_exact(struct evbuffer *b, const void *p, size_t n) {
+  void *exact = malloc(n);
+  if (!exact)
+    return BEAM_ERR_NOMEM;
+  memcpy(exact, p, n);
+  if (!evbuffer_add_reference(b, exact, n, free_exact, exact))
+    return 0;
+  free(exact);
+  return BEAM_ERR_NOMEM;
 }
 
 int block_append(struct evbuffer *b, void *block, size_t n) {
   if (n >= WELL_FILLED && !evbuffer_add_reference(b, block, n, give_back, block))
     return 0;
-  int err = buffer_put(b, block, n);
+  int err = n >= EXACT ? put_exact(b, block, n) : buffer_put(b, block, n);
   block_put(block);
   return err;
 }

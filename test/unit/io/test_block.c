@@ -108,6 +108,52 @@ static void few_bytes_behind_a_block_weigh_little(void **state) {
   }
 }
 
+/* TLS records are a power of two and some, datagrams' worth of bytes are anything: a buffer of many weighs hardly more than what is in it. */
+static void sparse_blocks_fill_what_is_left(void **state) {
+  (void)state;
+  static const size_t sizes[] = {16384 + 22, 32768 + 44, 1400, 20000, 12345, 40000, 1, 4096};
+  for (size_t i = 0; i <= sizeof sizes / sizeof *sizes; i++) { /* each alone, then all in turns */
+    struct evbuffer *b = evbuffer_new();
+    size_t before = in_use(), all = 0;
+    unsigned char next = 0, *back;
+    for (unsigned k = 0; k < 40; k++) {
+      size_t n = sizes[i < sizeof sizes / sizeof *sizes ? i : k % 8];
+      unsigned char *block = block_get();
+      for (size_t j = 0; j < n; j++)
+        block[j] = next++;
+      assert_int_equal(block_append(b, block, n), 0);
+      all += n;
+    }
+    assert_int_equal(evbuffer_get_length(b), all);
+    size_t weight = in_use() - before;
+    if (weight > all / 8 * 9 + 32768) /* the last chain is up to half empty */
+      fail_msg("%zu bytes weigh %zu (sizes %zu)", all, weight, i);
+    back = evbuffer_pullup(b, -1);
+    next = 0;
+    for (size_t j = 0; j < all; j++)
+      if (back[j] != next++)
+        fail_msg("byte %zu is wrong", j);
+    evbuffer_free(b);
+  }
+}
+
+/* The way of a sealed record to its socket: into an empty buffer, and whole to the next. */
+static void sparse_blocks_move_on_as_light(void **state) {
+  (void)state;
+  struct evbuffer *b = evbuffer_new(), *to = evbuffer_new();
+  enum { RECORD = 16384 + 22, COUNT = 40 };
+  size_t before = in_use();
+  for (unsigned k = 0; k < COUNT; k++) {
+    char *block = block_get();
+    memset(block, (int)k, RECORD);
+    assert_int_equal(block_append(b, block, RECORD), 0);
+    assert_int_equal(buffer_move(to, b, RECORD), RECORD);
+  }
+  assert_true(in_use() - before < COUNT * RECORD / 8 * 9);
+  evbuffer_free(b);
+  evbuffer_free(to);
+}
+
 /* Whole chains move, the part of the next one is copied, and what stays behind is right. */
 static void a_move_may_end_inside_any_chain(void **state) {
   (void)state;
@@ -137,6 +183,8 @@ static void a_move_may_end_inside_any_chain(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(only_well_filled_blocks_are_kept),
+      cmocka_unit_test(sparse_blocks_fill_what_is_left),
+      cmocka_unit_test(sparse_blocks_move_on_as_light),
       cmocka_unit_test(moves_keep_bytes_and_gather_small_ones),
       cmocka_unit_test(large_moves_do_not_copy),
       cmocka_unit_test(few_bytes_behind_a_block_weigh_little),

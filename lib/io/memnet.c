@@ -72,6 +72,15 @@ struct memdial {
   enum { MEMDIAL_ASKING, MEMDIAL_ANSWERED } state;
 };
 
+struct net_watch {
+  struct net_watch *next;
+  struct memnet *net;
+  struct loop_task tell;
+  int what;
+  net_changed_cb cb;
+  void *user;
+};
+
 struct memnet {
   struct net net;
   struct loop *loop;
@@ -82,6 +91,7 @@ struct memnet {
   struct memlisten *listeners;
   struct memdial *dials;
   struct memconn *conns;
+  struct net_watch *watches;
 };
 
 /* --- time --- */
@@ -472,10 +482,50 @@ static void memnet_unlisten(struct listener *listener) {
   free(ls);
 }
 
+/* --- watching --- */
+
+static void tell_watch(void *arg) {
+  struct net_watch *w = arg;
+  int what = w->what;
+  w->what = 0;
+  w->cb(w->user, what);
+}
+
+static int memnet_watch(struct net *net, struct loop *l, net_changed_cb cb, void *user,
+                        struct net_watch **out) {
+  struct memnet *n = (struct memnet *)net;
+  struct net_watch *w = calloc(1, sizeof *w);
+  (void)l;
+  if (!w)
+    return BEAM_ERR_NOMEM;
+  *w = (struct net_watch){.next = n->watches, .net = n, .cb = cb, .user = user};
+  task_init(&w->tell, tell_watch, w);
+  n->watches = w;
+  *out = w;
+  return 0;
+}
+
+static void memnet_unwatch(struct net_watch *w) {
+  struct net_watch **p = &w->net->watches;
+  while (*p != w)
+    p = &(*p)->next;
+  *p = w->next;
+  task_cancel(&w->tell);
+  free(w);
+}
+
+void memnet_change(struct net *net, int what) {
+  struct memnet *n = (struct memnet *)net;
+  for (struct net_watch *w = n->watches; w; w = w->next) {
+    w->what |= what;
+    loop_soon(n->loop, &w->tell);
+  }
+}
+
 /* --- the net --- */
 
-static const struct net_ops memnet_ops = {memnet_dial, memnet_dial_cancel, memnet_listen, memnet_port,
-                                          memnet_unlisten};
+static const struct net_ops memnet_ops = {memnet_dial,     memnet_dial_cancel, memnet_listen, memnet_port,
+                                          memnet_unlisten, memnet_watch,       memnet_unwatch};
 
 int memnet_new(struct loop *l, const struct memnet_conf *conf, struct net **out) {
   struct memnet *n = calloc(1, sizeof *n);
@@ -498,6 +548,8 @@ void memnet_free(struct net *net) {
     memnet_dial_cancel((struct dial *)n->dials);
   while (n->listeners)
     memnet_unlisten((struct listener *)n->listeners);
+  while (n->watches)
+    memnet_unwatch(n->watches);
   for (struct memconn *c = n->conns, *next; c; c = next) { /* freed when their owners close them */
     next = c->next;
     conn_break(c, BEAM_ERR_CLOSED);

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/str.h"
 #include "io/sockets.h"
 
-static const struct net_ops sockets_ops = {sockets_dial, sockets_dial_cancel, sockets_listen, sockets_port,
-                                           sockets_unlisten};
+static const struct net_ops sockets_ops = {sockets_dial,   sockets_dial_cancel, sockets_listen,
+                                           sockets_port,   sockets_unlisten,    sockets_watch,
+                                           sockets_unwatch};
 struct net net_sockets = {&sockets_ops};
 
 int net_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
@@ -35,7 +37,39 @@ void net_listener_close(struct net *n, struct listener *ls) {
   n->ops->listener_close(ls);
 }
 
+int net_watch(struct net *n, struct loop *l, net_changed_cb cb, void *user, struct net_watch **out) {
+  return n->ops->watch(n, l, cb, user, out);
+}
+void net_unwatch(struct net *n, struct net_watch *w) {
+  if (w)
+    n->ops->unwatch(w);
+}
+
+/* Connecting a UDP socket asks the routes, and sends nothing. */
+bool net_source(const struct sockaddr_storage *peer, struct sockaddr_storage *out) {
+  socklen_t len = sizeof *out;
+  memset(out, 0, sizeof *out);
+  if (peer->ss_family != AF_INET && peer->ss_family != AF_INET6)
+    return false;
+  int fd = socket(peer->ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  bool ok = fd >= 0 && !connect(fd, (const struct sockaddr *)peer, addr_len(peer)) &&
+            !getsockname(fd, (struct sockaddr *)out, &len);
+  if (fd >= 0)
+    close(fd);
+  return ok;
+}
+
 /* --- addresses --- */
+
+bool addr_same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b) {
+  const struct sockaddr_in *a4 = (const void *)a, *b4 = (const void *)b;
+  const struct sockaddr_in6 *a6 = (const void *)a, *b6 = (const void *)b;
+  if (a->ss_family != b->ss_family)
+    return false;
+  if (a->ss_family == AF_INET)
+    return a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+  return a->ss_family == AF_INET6 && !memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof a6->sin6_addr);
+}
 
 socklen_t addr_len(const struct sockaddr_storage *a) {
   return a->ss_family == AF_INET    ? sizeof(struct sockaddr_in)

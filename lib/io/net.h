@@ -9,11 +9,18 @@
 struct net;
 struct dial;
 struct listener;
+struct net_watch;
 
 /* The outcome of a dial, from the task queue: a stream to own (err 0), or why not. */
 typedef void (*dial_cb)(void *user, struct stream *s, int err);
 /* A fresh connection: the callee owns s. `peer` is for logs and limits. */
 typedef void (*accept_cb)(void *user, struct stream *s, const struct sockaddr_storage *peer);
+/* Bits of enum net_change, from the task queue. */
+typedef void (*net_changed_cb)(void *user, int what);
+enum net_change {
+  NET_CHANGED = 1, /* interfaces, addresses or routes: perhaps none that anybody uses */
+  NET_SLEPT = 2,   /* the machine slept, or we were stopped, for longer than a peer likes */
+};
 
 struct net_ops {
   int (*dial)(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
@@ -23,6 +30,8 @@ struct net_ops {
                 void *user, struct listener **out);
   uint16_t (*listener_port)(struct listener *ls);
   void (*listener_close)(struct listener *ls);
+  int (*watch)(struct net *n, struct loop *l, net_changed_cb cb, void *user, struct net_watch **out);
+  void (*unwatch)(struct net_watch *w);
 };
 struct net {
   const struct net_ops *ops;
@@ -39,6 +48,13 @@ int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, b
                void *user, struct listener **out);
 uint16_t net_listener_port(struct net *n, struct listener *ls);
 void net_listener_close(struct net *n, struct listener *ls);
+/* Be told when this machine's network changes or it slept; what comes in a burst is told once. On the loop's thread, before the loop is freed. NOMEM. */
+int net_watch(struct net *n, struct loop *l, net_changed_cb cb, void *user, struct net_watch **out);
+void net_unwatch(struct net *n, struct net_watch *w); /* NULL is accepted; no cb after it */
+/* Our own address on the way to `peer` as the routes are now; nothing is sent. false: there is no way, or no telling (not an IP address). */
+bool net_source(const struct sockaddr_storage *peer, struct sockaddr_storage *out);
+bool addr_same_host(const struct sockaddr_storage *a,
+                    const struct sockaddr_storage *b); /* whatever the ports */
 
 /* --- sockets only (io/sock.c) --- */
 /* A stream on a connected, non-blocking TCP or unix socket. Takes fd, also when it fails. NOMEM. */
@@ -68,6 +84,7 @@ void memnet_free(struct net *n);
 void memnet_cut(struct net *n, const char *host, bool on);
 enum { MEMNET_TO = 1, MEMNET_FROM = 2 };
 void memnet_blackhole(struct net *n, const char *host, int directions);
+void memnet_change(struct net *n, int what); /* whoever watches is told, enum net_change */
 
 /* Text of an address: "203.0.113.9:443", "[2001:db8::1]:443" (with_port) or the bare address. */
 void addr_text(const struct sockaddr_storage *a, bool with_port, char *out, size_t cap);

@@ -21,5 +21,9 @@ int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t por
                    accept_cb cb, void *user, struct listener **out);
 uint16_t sockets_port(struct listener *ls);
 void sockets_unlisten(struct listener *ls);
+int sockets_watch(struct net *n, struct loop *l, net_changed_cb cb, void *user, struct net_watch **out);
+void sockets_unwatch(struct net_watch *w);
+/* ms that this machine was suspended since it started; a test puts its own here. */
+extern uint64_t (*netwatch_asleep)(void);
 
 #endif

@@ -21,6 +21,7 @@ struct agent {
   struct home *home;
   struct local *local;
   struct entry *entry; /* BEAM_TUNNEL_ENTRY */
+  struct net_watch *watch;
   /* what info shows */
   char name[256], url[512], plain_url[512], dashboard[512];
   uint64_t requests, bytes_in, bytes_out;
@@ -170,6 +171,10 @@ static void on_refused(void *user, struct home *h, uint32_t id, int code) {
     entry_refused(a->entry, id, code);
 }
 
+static void on_network(void *user, int what) {
+  home_network_changed(((struct agent *)user)->home, what);
+}
+
 static const struct home_owner owner = {on_ask, on_bound, on_changed, on_stream, on_refused};
 
 /* --- the near end of a private tunnel --- */
@@ -277,6 +282,8 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
     e = prepare(a, err);
   if (!e)
     e = home_start(a->home);
+  if (!e)
+    e = net_watch(net, loop, on_network, a, &a->watch);
   if (e) {
     home_close(a->home, false);
     entry_close(a->entry);
@@ -293,6 +300,7 @@ void agent_close(struct agent *a) {
     return;
   a->conf.on_state = NULL;
   a->conf.on_request = NULL;
+  net_unwatch(a->net, a->watch);
   home_close(a->home, !a->entry);
   task_cancel(&a->tell);
   entry_close(a->entry);

@@ -5,12 +5,14 @@
 #include <utlist.h>
 
 #include "agent/backoff.h"
+#include "agent/way.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/str.h"
 #include "identity/cert.h"
+#include "link/greet.h"
 
 enum {
   DRAIN_MS_MAX = 60000, /* no relay makes us wait for longer than it is likely to be there */
@@ -19,6 +21,7 @@ enum {
   PROBE_MS =
       600000,      /* a network that lets the better transport through again is noticed within ten minutes */
   BUSY_MS = 60000, /* ... and a minute, while there are requests to disturb */
+  DOUBT_MS = 2000, /* after a change: a relay that has not answered within this is not there any more */
 };
 
 /* A link of ours: the current one, or one that drains. */
@@ -28,7 +31,9 @@ struct lane {
   struct link *link;
   struct loop_timer retire;
   bool asked, bound;
-  bool going; /* the relay said DRAIN */
+  bool going;       /* the relay said DRAIN */
+  bool left;        /* our address is another one: it may be dead, and nobody will tell */
+  uint64_t doubted; /* loop_now() when the network changed under it; 0: never */
   enum uplink_transport transport;
   char reason[RACE_REASON]; /* why not a better one */
 };
@@ -41,9 +46,11 @@ struct home {
   struct race *race;  /* for the next link */
   struct race *probe; /* for a better one than we have */
   struct loop_timer probe_timer;
+  struct loop_timer doubt; /* the newest link's, until it has answered */
   struct lane *lanes;      /* the first is the newest */
   struct loop_timer timer; /* backoff, or the answer to BIND */
   struct backoff backoff;
+  char network[WAY_NETWORK]; /* where the last attempt was made */
   uint8_t session[16];
   bool resumable, once_active;
   /* what is shown */
@@ -102,11 +109,19 @@ static void drop_lane(struct lane *n, int reason) {
 static void shut(struct home *h, int reason) {
   timer_stop(&h->timer);
   timer_stop(&h->probe_timer);
+  timer_stop(&h->doubt);
   race_cancel(h->race);
   race_cancel(h->probe);
   h->race = h->probe = NULL;
   while (h->lanes)
     drop_lane(h->lanes, reason);
+}
+
+static void set_lost(struct home *h, int reason) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  err_set(&e, reason, NULL, "the link to the relay is lost: %s", beam_strerror(reason));
+  h->reconnects++;
+  set_state(h, BEAM_TUNNEL_RECONNECTING, &e);
 }
 
 /* There is no usable link: wait a little and try again, or give up for good. */
@@ -209,6 +224,7 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   if (b->id != HOME_BIND)
     return;
   timer_stop(&h->timer);
+  timer_stop(&h->doubt);
   backoff_reset(&h->backoff);
   n->bound = true;
   h->once_active = true;
@@ -274,9 +290,12 @@ static void on_closed(void *user, int reason) {
     return;
   if (n->going && current)
     backoff_reset(&h->backoff); /* it went as it said: the attempts while it still refused were not in vain */
+  bool doubted = n->doubted != 0;
   drop_lane(n, reason);
   if (current && !h->race)
     lost_because(h, reason, "the link to the relay is lost");
+  else if (current && doubted && h->state == BEAM_TUNNEL_ACTIVE) /* the next one is under way */
+    set_lost(h, reason);
 }
 
 /* The relay goes away: get the next link before this one is let go. */
@@ -362,10 +381,19 @@ static void take_link(struct home *h, const struct race_result *r) {
     lost_because(h, err, "cannot bind");
 }
 
+/* It serves, and as far as anybody knows it will. */
+static bool is_well(const struct lane *n) {
+  return n->bound && !n->going && !n->left && !n->link->draining && n->link->heard > n->doubted;
+}
+
 static void on_race(void *user, const struct race_result *r) {
   struct home *h = user;
   int err = r->uplink.err;
   h->race = NULL;
+  if (err && h->lanes && !is_final(h, err) && is_well(h->lanes)) { /* no need of another one after all */
+    probe_in(h, PROBE_MS);
+    return;
+  }
   if (err && h->lanes && !is_final(h, err)) { /* the old link drains and still serves: keep it, try again */
     if (!arm(h, connect_now, backoff_next(&h->backoff, loop_now(h->loop))))
       return;
@@ -383,19 +411,58 @@ static void connect_now(void *arg) {
   timer_stop(&h->timer);
   race_cancel(h->probe);
   h->probe = NULL;
+  way_network(h->network);
   int err = reach_start(h->reach, h->resumable ? h->session : NULL, on_race, h, &h->race);
   if (err)
     lost_because(h, err, "cannot dial the relay");
 }
 
-void home_network_changed(struct home *h) {
+/* --- the network changes, the machine wakes --- */
+
+/* The next link, beside the one we have; what was under way began in the network that was. */
+static void connect_anew(struct home *h) {
+  race_cancel(h->race);
+  h->race = NULL;
+  backoff_reset(&h->backoff);
+  connect_now(h);
+}
+
+static void on_doubt(void *arg) {
+  struct home *h = arg;
+  struct lane *n = h->lanes;
+  if (!n || n->link->heard > n->doubted)
+    return;
+  log_info("agent", "relay=%s does not answer after a change of the network: next link",
+           reach_relay(h->reach));
+  connect_anew(h);
+}
+
+/* Containers change interfaces all day long: what does not touch the way to the relay is nothing. */
+static bool is_elsewhere(const struct home *h) {
+  char network[WAY_NETWORK];
+  way_network(network);
+  return strcmp(network, h->network) != 0;
+}
+
+void home_network_changed(struct home *h, int what) {
+  struct lane *n = h->lanes;
   if (h->state == BEAM_TUNNEL_CLOSED)
     return;
-  backoff_reset(&h->backoff);
-  if (!h->lanes && !h->race)
-    connect_now(h);
-  else if (h->lanes && h->lanes->bound)
-    probe_now(h);
+  if (!n) {
+    if (what & NET_SLEPT || is_elsewhere(h))
+      connect_anew(h);
+    return;
+  }
+  enum link_way way = link_network_changed(n->link);
+  if (way == LINK_WAY_SAME && !(what & NET_SLEPT))
+    return;
+  n->doubted = loop_now(h->loop);
+  n->left = way == LINK_WAY_LEFT;
+  greet_ping(n->link);
+  if (n->left || timer_start(&h->doubt, DOUBT_MS))
+    connect_anew(h);
+  else if (reach_has_better(h->reach, n->transport)) /* what the old network kept back */
+    probe_in(h, DOUBT_MS);
 }
 
 /* --- life --- */
@@ -409,6 +476,7 @@ int home_new(const struct home_conf *conf, struct home **out, struct beam_error 
   h->user = conf->user;
   timer_init(&h->timer, h->loop, connect_now, h);
   timer_init(&h->probe_timer, h->loop, probe_now, h);
+  timer_init(&h->doubt, h->loop, on_doubt, h);
   h->state_since = loop_now(h->loop);
   int e = reach_new(&conf->reach, &h->reach, err);
   if (e) {

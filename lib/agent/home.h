@@ -48,8 +48,9 @@ void home_bind(struct home *h);
 /* A message to the relay, over the newest link that is bound. AGAIN: there is none. */
 int home_send(struct home *h, const beam_Control *m);
 
-/* The machine has another network, or woke up: what was tried before says nothing any more. A home that waits tries at once; one that has a link looks for a better transport at once. */
-void home_network_changed(struct home *h);
+/* The machine's network changed, or it woke up (enum net_change): what was tried before may say nothing any more. A home that waits tries at once
+ * if its network is another one; one that has a link asks whether that still leads to the relay, and gets the next one beside it if not. */
+void home_network_changed(struct home *h, int what);
 
 struct home_view {
   enum beam_tunnel_state state;

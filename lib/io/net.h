@@ -68,6 +68,8 @@ int sock_fd(struct stream *s); /* -1 when it is not a socket */
 /* Many share this stream (a link): on the socket at the bottom of it little waits, in the kernel and here, so that what is written next
  * leaves soon; and it uses BBR where the kernel has it. Nothing happens where there is no socket. */
 void sock_share(struct stream *s);
+/* The addresses of the connection at the bottom of s, ours and the peer's. false: that is no TCP socket. */
+bool sock_ends(struct stream *s, struct sockaddr_storage *local, struct sockaddr_storage *peer);
 /* Our own address of the connection, as addr_text() with the port; ":0" when it is not a TCP socket. */
 void sock_local(struct stream *s, char *out, size_t cap);
 

@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -404,6 +405,12 @@ int sock_fd(struct stream *s) {
   return s->ops == &ops ? ((struct sock *)s)->fd : -1;
 }
 
+static struct stream *bottom(struct stream *s) {
+  while (s->below)
+    s = s->below;
+  return s;
+}
+
 static bool peer_is_here(int fd) {
   struct sockaddr_storage a = {0};
   socklen_t n = sizeof a;
@@ -419,8 +426,7 @@ static bool peer_is_here(int fd) {
 void sock_share(struct stream *s) {
   static const char bbr[] = "bbr";
   unsigned least = LIMIT_SOCK_SHARED;
-  while (s->below)
-    s = s->below;
+  s = bottom(s);
   if (s->ops != &ops)
     return;
   struct sock *k = (struct sock *)s;
@@ -438,6 +444,16 @@ int sock_release(struct stream *s, struct evbuffer *received) {
   k->fd = -1;
   destroy(k);
   return fd;
+}
+
+bool sock_ends(struct stream *s, struct sockaddr_storage *local, struct sockaddr_storage *peer) {
+  socklen_t n = sizeof *local, m = sizeof *peer;
+  int fd = sock_fd(bottom(s));
+  memset(local, 0, sizeof *local);
+  memset(peer, 0, sizeof *peer);
+  return fd >= 0 && !getsockname(fd, (struct sockaddr *)local, &n) &&
+         !getpeername(fd, (struct sockaddr *)peer, &m) &&
+         (local->ss_family == AF_INET || local->ss_family == AF_INET6);
 }
 
 void sock_local(struct stream *s, char *out, size_t cap) {

@@ -119,18 +119,25 @@ static void refuse(struct greet *g, int err, const struct beam_error *why) {
 
 /* --- liveness --- */
 
+/* One that is not answered yet is asked again: its time goes on from the first. */
+static int send_ping(struct greet *g) {
+  beam_Control m = beam_Control_init_zero;
+  bool again = timer_set(&g->patience);
+  m.which_kind = beam_Control_ping_tag;
+  m.kind.ping.nonce = again ? g->nonce : ++g->nonce;
+  if (timer_start(&g->ping, g->ping_ms) || link_send(g->k, &m))
+    return BEAM_ERR_TIMEOUT;
+  if (again)
+    return 0;
+  g->asked_at = loop_now(g->k->loop);
+  return timer_start(&g->patience, LIMIT_PONG_MS);
+}
+
 static void on_ping(void *arg) {
   struct greet *g = arg;
-  beam_Control m = beam_Control_init_zero;
-  m.which_kind = beam_Control_ping_tag;
-  m.kind.ping.nonce = ++g->nonce;
-  if (timer_start(&g->ping, g->ping_ms) || link_send(g->k, &m)) {
-    fail(g, BEAM_ERR_TIMEOUT, NULL);
-    return;
-  }
-  g->asked_at = loop_now(g->k->loop);
-  if (!timer_set(&g->patience) && timer_start(&g->patience, LIMIT_PONG_MS))
-    fail(g, BEAM_ERR_NOMEM, NULL);
+  int err = send_ping(g);
+  if (err)
+    fail(g, err, NULL);
 }
 
 static void on_patience(void *arg) {
@@ -505,6 +512,16 @@ void greet_answer(struct link *k, int err, const uint8_t session[16], const stru
     refuse(g, err, why);
   else
     welcome(g, session ? session : none);
+}
+
+int greet_ping(struct link *k) {
+  struct greet *g = greet_of(k);
+  if (!g || g->state != UP)
+    return BEAM_AGAIN;
+  int err = send_ping(g);
+  if (err)
+    fail_later(g, err);
+  return 0;
 }
 
 uint64_t greet_silent_ms(const struct link *k) {

@@ -66,6 +66,10 @@ int greet_relay(struct link *k, const struct greet_relay_conf *conf, greet_cb cb
  * the catalogue's text). The caller forgets about it when the link's greet_cb came with an error or it closed the link. */
 void greet_answer(struct link *k, int err, const uint8_t session[16], const struct beam_error *why);
 
+/* PING now, out of turn: is the peer there? What it answers shows in k->heard; without an answer the link is closed LIMIT_PONG_MS later, as ever.
+ * AGAIN: not greeted yet. */
+int greet_ping(struct link *k);
+
 /* For status and the choice between links: ms since the peer was last heard of; the last round trip of a PING (0: none
  * yet). Both 0 on a link that was never greeted. */
 uint64_t greet_silent_ms(const struct link *k);

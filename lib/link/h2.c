@@ -344,8 +344,15 @@ static void drain(struct link *k) {
     h2_session_drain(h);
 }
 
-static const struct link_ops ops = {"h2", open_stream, send_control, drain, close_link};
-static const struct link_ops ops_ws = {"ws", open_stream, send_control, drain, close_link};
+/* TCP is bound to its addresses. */
+static enum link_way network_changed(struct link *k) {
+  struct h2 *h = (struct h2 *)k;
+  struct sockaddr_storage local, peer;
+  return h->dead || !sock_ends(h->low, &local, &peer) ? LINK_WAY_DOUBT : link_way_of(&local, &peer);
+}
+
+static const struct link_ops ops = {"h2", open_stream, send_control, drain, close_link, network_changed};
+static const struct link_ops ops_ws = {"ws", open_stream, send_control, drain, close_link, network_changed};
 
 int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[32], struct link **out) {
   struct h2 *h = calloc(1, sizeof *h);

@@ -1,5 +1,7 @@
 #include "link/link.h"
 
+#include "io/net.h"
+
 void link_close(struct link *k, int reason) {
   if (!k)
     return;
@@ -50,4 +52,12 @@ void link_tell_draining(struct link *k) {
   k->draining = true;
   if (k->ev && k->ev->draining)
     k->ev->draining(k->user);
+}
+
+/* No way at all is a cable that is being plugged in elsewhere: when the address comes back, so do the bytes. */
+enum link_way link_way_of(const struct sockaddr_storage *local, const struct sockaddr_storage *peer) {
+  struct sockaddr_storage now;
+  if (!net_source(peer, &now))
+    return LINK_WAY_DOUBT;
+  return addr_same_host(&now, local) ? LINK_WAY_SAME : LINK_WAY_LEFT;
 }

@@ -4,6 +4,8 @@
 #ifndef LINK_LINK_H
 #define LINK_LINK_H
 
+#include <sys/socket.h>
+
 #include "io/stream.h"
 #include "wire/control.h"
 
@@ -30,12 +32,20 @@ struct link_guard {
   void (*free)(struct link_guard *g); /* the link is being closed by its owner */
 };
 
+/* What has become of the way to the peer after this machine's network changed. */
+enum link_way {
+  LINK_WAY_SAME, /* the change does not touch it */
+  LINK_WAY_DOUBT, /* nobody here can tell, or it moved to our new address: whether that works, the peer's answer says */
+  LINK_WAY_LEFT, /* its address is not the one that leads to the peer any more: get another link */
+};
+
 struct link_ops {
   const char *transport; /* "h2", "ws", "quic", "mem", "local" */
   int (*open)(struct link *k, struct stream **out);
   int (*send)(struct link *k, const beam_Control *m);
   void (*drain)(struct link *k);
   void (*close)(struct link *k, int reason);
+  enum link_way (*network_changed)(struct link *k); /* NULL: it crosses no network */
 };
 
 struct link {
@@ -71,6 +81,10 @@ static inline int link_send(struct link *k, const beam_Control *m) {
 static inline void link_drain(struct link *k) {
   k->ops->drain(k);
 }
+/* This machine's network changed: QUIC moves to the new address if ours is another one now, TCP cannot. */
+static inline enum link_way link_network_changed(struct link *k) {
+  return k->ops->network_changed ? k->ops->network_changed(k) : LINK_WAY_SAME;
+}
 /* Free. Streams still open are told closed(reason or RESET) and stay their owners' to close. Control messages sent
  * before still leave, unless reason says that the peer is gone (TIMEOUT, RESET). No callback comes after it. */
 void link_close(struct link *k, int reason);
@@ -99,5 +113,7 @@ void link_tell_stream(struct link *k, struct stream *s); /* nobody takes it: clo
 void link_tell_control(struct link *k, const beam_Control *m);
 void link_tell_closed(struct link *k, int reason);
 void link_tell_draining(struct link *k);
+/* For network_changed(): our address against what the routes say now. DOUBT when they lead nowhere. */
+enum link_way link_way_of(const struct sockaddr_storage *local, const struct sockaddr_storage *peer);
 
 #endif

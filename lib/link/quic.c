@@ -240,7 +240,18 @@ static void close_link(struct link *k, int reason) {
   free(q);
 }
 
-static const struct link_ops ops = {"quic", open_stream, send_control, drain, close_link};
+/* The connection goes on from the new address (RFC 9000 section 9); too early for that: get another. */
+static enum link_way network_changed(struct link *k) {
+  struct quic_link *q = (struct quic_link *)k;
+  if (q->dead)
+    return LINK_WAY_DOUBT;
+  enum link_way way = link_way_of(quic_conn_local(q->c), quic_conn_peer(q->c));
+  if (way == LINK_WAY_LEFT && !quic_conn_rebind(q->c))
+    way = LINK_WAY_DOUBT;
+  return way;
+}
+
+static const struct link_ops ops = {"quic", open_stream, send_control, drain, close_link, network_changed};
 
 int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out) {
   struct quic_link *q = calloc(1, sizeof *q);

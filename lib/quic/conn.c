@@ -392,6 +392,9 @@ const char *quic_conn_sni(const struct quic_conn *c) {
   return c->sni;
 }
 
+const struct sockaddr_storage *quic_conn_local(const struct quic_conn *c) {
+  return &c->local;
+}
 const struct sockaddr_storage *quic_conn_peer(const struct quic_conn *c) {
   return &c->peer;
 }

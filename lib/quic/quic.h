@@ -102,6 +102,7 @@ int quic_conn_exporter(struct quic_conn *c, uint8_t out[TLS_EXPORT_BYTES]);
 const char *quic_conn_alpn(const struct quic_conn *c); /* "" before it is agreed */
 const char *quic_conn_sni(const struct quic_conn *c);  /* servers: lower case */
 const struct sockaddr_storage *quic_conn_peer(const struct quic_conn *c);
+const struct sockaddr_storage *quic_conn_local(const struct quic_conn *c); /* the path in use */
 struct loop *quic_conn_loop(const struct quic_conn *c);
 
 struct quic_conn_info {

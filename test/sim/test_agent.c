@@ -13,7 +13,7 @@
 #include "../unit/tmpdir.h"
 #include "relay_rig.h"
 
-enum { SEEN = 64 };
+enum { SEEN = 256 };
 
 /* Every state the agent told, with its time. */
 struct seen {
@@ -320,6 +320,94 @@ static void test_drain_makes_before_it_breaks(void **state) {
   stop(&w);
 }
 
+/* --- the network changes, the machine sleeps --- */
+
+/* Every link still works: it was asked, and that was all. */
+static void test_a_change_that_does_no_harm(void **state) {
+  (void)state;
+  for (int what = NET_CHANGED; what <= NET_SLEPT; what++) {
+    struct world w;
+    start(&w, 50);
+    until(&w, BEAM_TUNNEL_ACTIVE, 2000);
+    loop_run_for(w.rig.l, 3000);
+    unsigned told = w.seen.n;
+    memnet_change(w.rig.net, what);
+    loop_run_for(w.rig.l, 60000);
+    assert_int_equal(w.rig.links_n, 1);
+    assert_int_equal(w.seen.n, told);
+    stop(&w);
+  }
+}
+
+/* The relay does not answer after it: the next link is dialled two seconds later, beside the old one, and nobody is told of anything. */
+static void test_a_change_is_asked_about(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 1);
+  until(&w, BEAM_TUNNEL_ACTIVE, 1000);
+  loop_run_for(w.rig.l, 3000);
+  memnet_blackhole(w.rig.net, "relay", MEMNET_TO | MEMNET_FROM);
+  memnet_change(w.rig.net, NET_SLEPT);
+  uint64_t begin = loop_now(w.rig.l);
+  loop_run_for(w.rig.l, 2500);
+  assert_int_equal(w.rig.conns_n, 1);
+  memnet_blackhole(w.rig.net, "relay", 0);
+  while (w.rig.links_n < 2 || !w.rig.links[1].bound_at)
+    loop_run_for(w.rig.l, 1);
+  uint64_t ms = loop_now(w.rig.l) - begin;
+  print_message("next link bound %llu ms after the change\n", (unsigned long long)ms);
+  assert_in_range(ms, 2501, 2520);
+  assert_string_equal(w.rig.links[1].wanted, "shop.sim.test");
+  loop_run_for(w.rig.l, 60000);
+  assert_int_equal(rig_up(&w.rig), 1);
+  assert_int_equal(w.seen.n, 1);
+  stop(&w);
+}
+
+/* Nobody is there any more: known eight seconds after the change, not eighteen; back as soon as the way is. */
+static void test_a_change_into_nothing(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 1);
+  until(&w, BEAM_TUNNEL_ACTIVE, 1000);
+  loop_run_for(w.rig.l, 12000); /* the PING of 10 s was answered: the next is far */
+  memnet_blackhole(w.rig.net, "relay", MEMNET_TO | MEMNET_FROM);
+  memnet_change(w.rig.net, NET_CHANGED);
+  assert_int_equal(until(&w, BEAM_TUNNEL_RECONNECTING, 20000), 8000);
+  assert_int_equal(last_error(&w.seen), BEAM_ERR_TIMEOUT);
+  memnet_blackhole(w.rig.net, "relay", 0);
+  uint64_t ms = until(&w, BEAM_TUNNEL_ACTIVE, 2100);
+  print_message("back after %llu ms\n", (unsigned long long)ms);
+  assert_in_range(ms, 1, 50); /* the next link was under way */
+  stop(&w);
+}
+
+/* A relay that was away for long is tried at once when the machine wakes; a change elsewhere on this machine is no reason. */
+static void test_waking_ends_the_waiting(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 1);
+  until(&w, BEAM_TUNNEL_ACTIVE, 1000);
+  memnet_cut(w.rig.net, "relay", true);
+  loop_run_for(w.rig.l, 120000);
+  unsigned said;
+  do { /* an attempt has just failed: the next one is up to 30 s away */
+    said = w.seen.n;
+    loop_run_for(w.rig.l, 1);
+  } while (said == w.seen.n);
+  assert_int_equal(now_state(&w.seen), BEAM_TUNNEL_RECONNECTING);
+  memnet_cut(w.rig.net, "relay", false);
+  said = w.seen.n;
+  memnet_change(w.rig.net, NET_CHANGED);
+  loop_run_for(w.rig.l, 20);
+  assert_int_equal(w.seen.n, said);
+  memnet_change(w.rig.net, NET_SLEPT);
+  uint64_t ms = until(&w, BEAM_TUNNEL_ACTIVE, 100);
+  print_message("back %llu ms after waking\n", (unsigned long long)ms);
+  assert_in_range(ms, 1, 30);
+  stop(&w);
+}
+
 static void test_close_at_any_moment(void **state) {
   (void)state;
   for (uint64_t ms = 0; ms < 120; ms += 3) {
@@ -346,6 +434,10 @@ int main(void) {
       cmocka_unit_test(test_another_ca),
       cmocka_unit_test(test_superseded),
       cmocka_unit_test(test_drain_makes_before_it_breaks),
+      cmocka_unit_test(test_a_change_that_does_no_harm),
+      cmocka_unit_test(test_a_change_is_asked_about),
+      cmocka_unit_test(test_a_change_into_nothing),
+      cmocka_unit_test(test_waking_ends_the_waiting),
       cmocka_unit_test(test_close_at_any_moment),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -570,6 +570,48 @@ static void test_busy_peer_is_not_dead(void **state) {
   part(&m);
 }
 
+/* Out of turn: the answer is known 8 s later, and asking again moves nothing. The next in turn is ping_ms after it. */
+static void test_ping_out_of_turn(void **state) {
+  (void)state;
+  struct meeting m;
+  beam_Control c, answer;
+  meet(&m);
+  assert_int_equal(greet_ping(m.relay.k), BEAM_AGAIN);
+  hello_of(&m, &c, 1, 1);
+  assert_int_equal(try_hello(&m, &c, &answer), 0);
+  loop_run_for(m.l, 3000);
+  assert_int_equal(greet_ping(m.relay.k), 0);
+  loop_run_for(m.l, 1);
+  assert_int_equal(answer.which_kind, beam_Control_ping_tag);
+  loop_run_for(m.l, 3999);
+  assert_int_equal(greet_ping(m.relay.k), 0);
+  loop_run_for(m.l, LIMIT_PONG_MS - 4001);
+  assert_int_equal(m.relay.closed, 0);
+  loop_run_for(m.l, 1);
+  assert_int_equal(m.relay.closed, 1); /* at 11 s */
+  assert_int_equal(m.relay.reason, BEAM_ERR_TIMEOUT);
+  part(&m);
+}
+
+/* Both ends live: asked as often as one likes. */
+static void test_ping_out_of_turn_is_answered(void **state) {
+  (void)state;
+  struct meeting m;
+  meet(&m);
+  start(&m);
+  loop_run_for(m.l, 100);
+  for (int i = 0; i < 40; i++) {
+    uint64_t asked = loop_now(m.l);
+    assert_int_equal(greet_ping(m.agent.k), 0);
+    loop_run_for(m.l, 1);
+    assert_true(m.agent.k->heard >= asked);
+    loop_run_for(m.l, 499);
+  }
+  loop_run_for(m.l, 60000);
+  assert_int_equal(m.agent.closed + m.relay.closed, 0);
+  part(&m);
+}
+
 /* A WELCOME as a relay would make it, for the HELLO in `said`. */
 static void welcome_of(const struct meeting *m, const beam_Hello *h, beam_Control *c) {
   struct proof p = {.version_min = h->version_min, .version_max = h->version_max, .version = 1};
@@ -728,6 +770,8 @@ int main(void) {
       cmocka_unit_test(test_idle_link_stays),
       cmocka_unit_test(test_dead_peer_is_noticed),
       cmocka_unit_test(test_busy_peer_is_not_dead),
+      cmocka_unit_test(test_ping_out_of_turn),
+      cmocka_unit_test(test_ping_out_of_turn_is_answered),
       cmocka_unit_test(test_ping_interval_is_the_relays),
       cmocka_unit_test(test_spoilt_welcomes),
       cmocka_unit_test(test_strange_error_codes),

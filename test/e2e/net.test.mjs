@@ -1,5 +1,7 @@
 // A wire with delay and faults between agent and relay, in namespaces: TCP and everything above it is real.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import test from 'node:test';
 import { long, run, sanitized, until } from './lib/run.mjs';
 import { openBox, setUpAcross } from './lib/box.mjs';
@@ -40,6 +42,38 @@ test('UDP does not arrive: the tunnel is up in under two seconds anyway', async 
   await s.relay.stop();
 });
 
+// A firewall of the agent's own machine refuses to send, one on the way (here: at the relay) says nothing.
+const firewalls = [
+  { where: "the agent's", side: 'b', hook: 'output' },
+  { where: "the relay's", side: 'a', hook: 'input' },
+];
+
+async function nft(t, side, text) {
+  const { code, stderr } = await run(t, side.file, [...side.args, 'nft', text]);
+  if (code === 0) return true;
+  t.skip(`lacks nftables: ${stderr.trim().split('\n')[0]}`);
+  return false;
+}
+
+const drops = (hook, what) => `add table inet wall; add chain inet wall w { type filter hook ${hook} priority 0; }; add rule inet wall w ${what} counter drop`;
+
+for (const { where, side, hook } of firewalls) {
+  test(`${where} firewall drops UDP: the tunnel is up in under two seconds anyway`, async (t) => {
+    const s = await setUpAcross(t, { wire: { delay: 10 }, before: (box) => nft(t, box[side], drops(hook, 'meta l4proto udp')) });
+    if (!s) return;
+    const { transport, transport_reason: reason } = await s.agent.event('tunnel');
+    t.diagnostic(`${transport} after ${s.took.toFixed(0)} ms: ${reason}`);
+    assert.equal(transport, 'h2');
+    assert.match(reason, /quic/);
+    assert.ok(sanitized || s.took < 2000);
+    assert.equal((await s.visit()).status, 200);
+    const { stdout } = await run(t, s.box[side].file, [...s.box[side].args, 'nft', 'list', 'table', 'inet', 'wall']);
+    assert.match(stdout, /packets [1-9]/, 'QUIC was tried');
+    await s.agent.stop();
+    await s.relay.stop();
+  });
+}
+
 test('links over TCP use BBR where the kernel has it', async (t) => {
   const s = await setUpAcross(t, { agentArgs: ['--transport', 'h2'], tcp: 'reno' });
   if (!s) return;
@@ -50,6 +84,88 @@ test('links over TCP use BBR where the kernel has it', async (t) => {
     assert.match(stdout, /\bbbr\b/);
     assert.doesNotMatch(stdout, /\breno\b/);
   }
+  await s.agent.stop();
+  await s.relay.stop();
+});
+
+const states = (agent) => agent.events.filter((e) => e.event === 'state').length;
+
+// The agent's machine gets another address, and the old one is gone: another network.
+const sized = [
+  'node',
+  '-e',
+  `require('node:http').createServer((q, r) => {
+     const block = Buffer.alloc(65536);
+     let at = 0;
+     const more = () => {
+       for (; at < ${6 << 20}; ) {
+         for (let i = 0; i < block.length; i += 4) block.writeUInt32LE(at + i, i);
+         at += block.length;
+         if (!r.write(Buffer.from(block))) return r.once('drain', more);
+       }
+       r.end();
+     };
+     more();
+   }).listen(0, '127.0.0.1', function () { console.log('localhost:' + this.address().port); });`,
+];
+
+test('the address changes under a QUIC link: what is under way goes on', async (t) => {
+  const s = await setUpAcross(t, { wire: { delay: 10, rate: 40 }, agentArgs: ['--transport', 'quic'], service: sized });
+  if (!s) return;
+  const file = path.join(s.dir, 'body');
+  const size = () => fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  const curl = s.download('/', file);
+  await until(() => size() > 1 << 20, 'the first megabyte');
+  const told = states(s.agent);
+  await s.moveB('192.0.2.3');
+  const [at, begun] = [size(), performance.now()];
+  await until(() => size() > at + (1 << 20), 'another megabyte');
+  t.diagnostic(`a megabyte later after ${(performance.now() - begun).toFixed(0)} ms, of which the wire needs 210`);
+  const { code } = await curl.ended;
+  assert.equal(code, 0, curl.stderr);
+  assert.match(curl.stdout, /^200 /);
+  const body = fs.readFileSync(file);
+  assert.equal(body.length, 6 << 20);
+  for (let i = 0; i < body.length; i += 4) if (body.readUInt32LE(i) !== i) assert.fail(`wrong at ${i}`);
+  assert.equal(states(s.agent), told, 'nobody was told of anything');
+  await s.agent.stop();
+  await s.relay.stop();
+});
+
+for (const transport of ['h2', 'ws']) {
+  test(`the address changes under a link over ${transport}: the next one within two seconds, the same name`, async (t) => {
+    const s = await setUpAcross(t, { wire: { delay: 10 }, agentArgs: ['--transport', transport] });
+    if (!s) return;
+    assert.equal((await s.visit()).status, 200);
+    const told = states(s.agent);
+    const begun = performance.now();
+    await s.moveB('192.0.2.3');
+    await until(async () => (await s.visit('/', 250)).status === 200, 'the name');
+    const took = performance.now() - begun;
+    t.diagnostic(`back ${took.toFixed(0)} ms after the change`);
+    assert.ok(sanitized || took < 2000, `${took} ms`);
+    assert.equal(states(s.agent), told, 'the name was never lost');
+    await s.agent.stop();
+    await s.relay.stop();
+  });
+}
+
+test('what does not touch the way to the relay is nothing', async (t) => {
+  const s = await setUpAcross(t, { wire: { delay: 10 }, agentArgs: ['--transport', 'h2', '--log-level', 'debug'] });
+  if (!s) return;
+  const told = states(s.agent);
+  const tells = () => (s.agent.stderr.match(/the network changed/g) ?? []).length;
+  const before = tells();
+  await s.inB('ip', 'link', 'add', 'veth0', 'type', 'veth', 'peer', 'name', 'veth1');
+  await s.inB('ip', 'addr', 'add', '10.1.2.3/24', 'dev', 'veth0');
+  await s.inB('ip', 'link', 'set', 'veth0', 'up');
+  await until(() => tells() > before, 'the agent was told');
+  await s.inB('ip', 'link', 'del', 'veth0');
+  await until(() => tells() > before + 1, 'the agent was told again');
+  const { stdout } = await run(t, s.box.b.file, [...s.box.b.args, 'ss', '-tnH', 'state', 'established', 'dst', s.box.a.address]);
+  assert.equal(stdout.trim().split('\n').length, 1, stdout);
+  assert.equal(states(s.agent), told);
+  assert.doesNotMatch(s.agent.stderr, /next link/);
   await s.agent.stop();
   await s.relay.stop();
 });

@@ -184,6 +184,7 @@ function next(agent) {
 const outages = [
   ...['ab', 'ba', 'both'].map((way) => ['auto', way, 2000]),
   ...['quic', 'h2', 'ws'].map((transport) => [transport, 'both', 7000]),
+  ...['quic', 'h2'].flatMap((transport) => ['ab', 'ba'].map((way) => [transport, way, 7000])),
 ];
 
 test('nothing arrives any more: noticed in under 20 s, back within 2 s', { ...slow, concurrency: true }, async (t) => {

@@ -17,7 +17,10 @@
 #include "wire/hello.h"
 #include "wire/ws.h"
 
-enum { RIG_LINKS = 64, RIG_CONNS = 256 };
+#ifndef RIG_LINKS
+#define RIG_LINKS 64 /* since the start */
+#define RIG_CONNS 256
+#endif
 
 /* What the box on the way does to a connection, once it has seen what it is. */
 enum rig_box { RIG_PASS, RIG_DROP, RIG_RESET };

@@ -95,12 +95,13 @@ SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
 FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(filter-out $(OMIT),$(sort $(wildcard test/fuzz/fuzz_*.c))))
 BOX      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/net/delaybox.c))
 LOAD     := $(if $(filter 0,$(GNUTLS)),,$(patsubst %.c,$(BUILD)/%,$(wildcard test/load/*.c)))
+HERD     := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/herd.c))
 SO       := $(BUILD)/libbeam.so.$(VERSION)
 
 .PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help
 all: lib $(if $(CLI_SRC),$(BUILD)/beam) $(EXAMPLES) $(SITE) ## libbeam.so, libbeam.a, beam and the examples
 lib: $(BUILD)/libbeam.so $(BUILD)/libbeam.a
-tests: $(UNIT) $(SIM) $(BOX) $(LOAD) ## only build the unit and simulation tests
+tests: $(UNIT) $(SIM) $(BOX) $(LOAD) $(HERD) ## only build the unit and simulation tests
 
 # ---- the library ----------------------------------------------------------------------------------------------------
 # Other flags or another set of files than last time: build again what depends on them.

@@ -88,9 +88,7 @@ test('links over TCP use BBR where the kernel has it', async (t) => {
   await s.relay.stop();
 });
 
-const states = (agent) => agent.events.filter((e) => e.event === 'state').length;
-
-// The agent's machine gets another address, and the old one is gone: another network.
+// A service whose one response is six megabytes, each word of it its own place.
 const sized = [
   'node',
   '-e',
@@ -108,6 +106,40 @@ const sized = [
      more();
    }).listen(0, '127.0.0.1', function () { console.log('localhost:' + this.address().port); });`,
 ];
+
+// No program can ask for ECN on a TCP socket of its own; where the machine asks for it (the agent's, as its administrator set it), it is there, and BBR too.
+for (const transport of ['h2', 'quic']) {
+  test(`marks for congestion cross under a link over ${transport}`, async (t) => {
+    const s = await setUpAcross(t, {
+      wire: { delay: 5, rate: 40, queue: 512, ecn: 16 },
+      agentArgs: ['--transport', transport],
+      service: sized,
+      before: async (box) => !(await run(t, box.b.file, [...box.b.args, 'sh', '-c', 'echo 1 > /proc/sys/net/ipv4/tcp_ecn'])).code,
+    });
+    if (!s) return;
+    const { code, stdout: got, stderr } = await (async () => {
+      const curl = s.download('/', path.join(s.dir, 'body'));
+      await curl.ended;
+      return curl;
+    })();
+    assert.equal(code, 0, stderr);
+    assert.match(got, /^200 /);
+    const { marked, packets } = (await s.box.stats()).ba;
+    t.diagnostic(`${marked} of ${packets} packets were marked`);
+    assert.ok(marked > 0, 'packets that know ECN');
+    for (const side of transport === 'h2' ? [s.box.a, s.box.b] : []) {
+      const { stdout } = await run(t, side.file, [...side.args, 'ss', '-tinoH', 'state', 'established', 'src', side.address]);
+      assert.match(stdout, /\becn\b/);
+      assert.match(stdout, /\becnseen\b/);
+    }
+    await s.agent.stop();
+    await s.relay.stop();
+  });
+}
+
+const states = (agent) => agent.events.filter((e) => e.event === 'state').length;
+
+// The agent's machine gets another address, and the old one is gone: another network.
 
 test('the address changes under a QUIC link: what is under way goes on', async (t) => {
   const s = await setUpAcross(t, { wire: { delay: 10, rate: 40 }, agentArgs: ['--transport', 'quic'], service: sized });

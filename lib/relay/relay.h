@@ -20,6 +20,7 @@
 #include "link/link.h"
 #include "relay/flows.h"
 #include "relay/route.h"
+#include "relay/hellos.h"
 #include "tls/tls.h"
 
 struct relay;
@@ -61,6 +62,7 @@ struct worker {
   struct session *sessions;          /* uthash by id */
   struct session *greeting;          /* list of those not up yet */
   struct visitor *visitors;          /* list */
+  struct hellos hellos;              /* TLS handshakes that wait for their turn */
   struct raw *raws;                  /* list of TCP and TLS visitors */
   struct raw_port *raw_ports;        /* list of public ports */
   struct udp_port *udp_ports;        /* the same of UDP tunnels */

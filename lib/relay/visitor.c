@@ -22,6 +22,7 @@ struct visitor {
   struct visitor *prev, *next;
   enum { SNIFF, TLS_AGENT, TLS_VISITOR, FRONT } stage;
   struct stream *s;       /* SNIFF only: later it belongs to the next stage */
+  struct hello turn;      /* SNIFF: its handshake waits */
   struct tls *tls;        /* TLS_* */
   struct h1_front *front; /* FRONT */
   struct loop_timer timer;
@@ -42,6 +43,7 @@ static void visitor_end(struct visitor *v, int reason) {
   struct worker *w = v->w;
   DL_DELETE(w->visitors, v);
   timer_stop(&v->timer);
+  hellos_leave(&w->hellos, &v->turn);
   if (v->tls)
     tls_cancel(v->tls);
   if (v->front)
@@ -126,10 +128,12 @@ static bool pass_through(struct visitor *v) {
   return true;
 }
 
-static void start_tls(struct visitor *v) {
+static void start_tls(void *arg) {
+  struct visitor *v = arg;
   struct relay *r = v->w->relay;
   bool agent = v->hello.alpn & SNIFF_ALPN_BEAM;
   struct stream *s = v->s;
+  timer_stop(&v->timer);
   v->s = NULL;
   v->stage = agent ? TLS_AGENT : TLS_VISITOR;
   int err = tls_accept(s, agent ? r->tls_agents : r->tls_visitors, on_tls, v, &v->tls);
@@ -197,6 +201,8 @@ static void on_readable(void *user) {
   struct visitor *v = user;
   struct evbuffer *in = stream_input(v->s);
   size_t n = evbuffer_get_length(in);
+  if (v->turn.waits)
+    return;
   if (n > LIMIT_CLIENT_HELLO + 1024)
     n = LIMIT_CLIENT_HELLO + 1024;
   uint8_t *p = n ? evbuffer_pullup(in, (ev_ssize_t)n) : NULL;
@@ -207,9 +213,8 @@ static void on_readable(void *user) {
   } else if (v->inner && !(what == SNIFF_TLS && v->hello.alpn & SNIFF_ALPN_BEAM)) {
     refuse(v, BEAM_ERR_PROTOCOL, "a WebSocket link that is none of an agent");
   } else if (what == SNIFF_TLS && v->tls_port) {
-    timer_stop(&v->timer);
     if (!give_away(v) && !pass_through(v))
-      start_tls(v);
+      hellos_ask(&v->w->hellos, &v->turn, start_tls, v);
   } else if (what == SNIFF_HTTP1) {
     timer_stop(&v->timer);
     struct stream *s = v->s;
@@ -225,7 +230,8 @@ static void on_closed(void *user, int reason) {
 }
 
 static void on_slow(void *arg) {
-  refuse(arg, BEAM_ERR_TIMEOUT, "no first bytes in time");
+  struct visitor *v = arg;
+  refuse(v, BEAM_ERR_TIMEOUT, v->turn.waits ? "too many handshakes at once" : "no first bytes in time");
 }
 
 static const struct stream_events events = {on_readable, NULL, on_closed};

@@ -47,6 +47,7 @@ int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *
   w->index = index;
   w->loop = loop;
   timer_init(&w->sweep, loop, on_sweep, w);
+  hellos_init(&w->hellos, loop);
   int err = admit_new(&w->admit);
   return err ? err : timer_start(&w->sweep, SWEEP_MS);
 }
@@ -131,6 +132,7 @@ void worker_close(struct worker *w) {
     handover_close(w->relay);
   timer_stop(&w->sweep);
   visitor_end_all(w);
+  hellos_close(&w->hellos);
   raw_close(w);
   udp_ports_close(w);
   dispatch_close(w);

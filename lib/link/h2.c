@@ -242,6 +242,7 @@ void h2_die(struct h2 *h, int reason) {
 static void destroy(struct h2 *h, int reason) {
   task_cancel(&h->flush);
   task_cancel(&h->tell);
+  task_cancel(&h->over);
   timer_stop(&h->timer);
   abandon_streams(h, BEAM_ERR_RESET, ABANDON_ORPHANS | ABANDON_FRESH);
   if (h->ng)
@@ -264,6 +265,10 @@ static void on_timer(void *arg) {
     h2_window_trim(h);
 }
 
+static void end_of_loop(void *arg) {
+  destroy(arg, BEAM_ERR_RESET);
+}
+
 static void close_link(struct link *k, int reason) {
   struct h2 *h = (struct h2 *)k;
   if (h->gone)
@@ -279,6 +284,7 @@ static void close_link(struct link *k, int reason) {
   h->dead = 0;
   h->closing = 1;
   h->bye = h2_code_of(reason);
+  loop_at_free(h->k.loop, &h->over);
   h2_flush_soon(h);
 }
 
@@ -369,6 +375,7 @@ int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[
   h->fresh_tail = &h->fresh;
   task_init(&h->flush, flush, h);
   task_init(&h->tell, tell, h);
+  task_init(&h->over, end_of_loop, h);
   timer_init(&h->timer, h->k.loop, on_timer, h);
   h->out = evbuffer_new();
   h->control_in = evbuffer_new();

@@ -62,6 +62,7 @@ struct h2 {
   nghttp2_session *ng;
   struct evbuffer *out; /* frames that the lower stream has not taken yet */
   struct loop_task flush, tell;
+  struct loop_task over; /* closing, when the loop ends before the last words have left */
   struct h2_stream *streams;
   struct h2_stream *fresh, **fresh_tail;
   unsigned live;    /* streams by HTTP/2's count, without control */

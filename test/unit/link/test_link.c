@@ -6,6 +6,7 @@
 
 #include "../stream_contract.h"
 #include "base/limits.h"
+#include "io/mem.h"
 
 struct pair {
   struct link *relay, *agent;
@@ -111,8 +112,39 @@ static void ways_of_links(void **state) {
   }
 }
 
+/* --- the loop ends before the last words have left --- */
+
+static struct stream *far_end;
+static bool far_end_was_told;
+
+static void look_at_far_end(void *arg) {
+  (void)arg;
+  far_end_was_told = stream_dead(far_end);
+  stream_close(far_end, BEAM_ERR_RESET);
+}
+
+static void an_h2_link_ends_with_its_loop(void **state) {
+  (void)state;
+  static const uint8_t exporter[32];
+  struct loop *l;
+  struct stream *near_end;
+  struct link *k;
+  struct loop_task look;
+  assert_int_equal(loop_new_virtual(&l), 0);
+  assert_int_equal(mem_pair(l, &near_end, &far_end), 0);
+  assert_int_equal(link_h2_new(near_end, LINK_AGENT, exporter, &k), 0);
+  loop_run_for(l, 0);
+  link_close(k, 0);
+  assert_false(stream_dead(far_end)); /* it would say goodbye at the turn's end */
+  task_init(&look, look_at_far_end, NULL);
+  loop_at_free(l, &look);
+  loop_free(l);
+  assert_true(far_end_was_told);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(ways), cmocka_unit_test(ways_of_links)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(ways), cmocka_unit_test(ways_of_links),
+                                     cmocka_unit_test(an_h2_link_ends_with_its_loop)};
   static const struct contract_kind kinds[] = {
       {"stream of an h2 link", true, false, 2 * LIMIT_SOCK_OUT, make_h2, unmake},
       {"stream of an h2 link, from the agent", true, false, 2 * LIMIT_SOCK_OUT, make_h2_swapped, unmake},

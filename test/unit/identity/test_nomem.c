@@ -111,12 +111,14 @@ static void each_fails_once(void **state) {
     print_message("skipped: the sanitizer owns malloc\n");
     skip();
   }
+  const char *how_long = getenv("BEAM_TEST_LONG"); /* set and empty: not */
+  bool every_one = how_long && *how_long;
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
     put_files();
     assert_int_equal(work[i](), 0); /* once in peace, for what libraries keep for ever */
     long at = 1;
     while (with_failure(work[i], at, work[i] != read_fingerprint && at % 2 == 0))
-      at += at < 100 || getenv("BEAM_TEST_LONG") ? 1 : 7;
+      at += at < 100 || every_one ? 1 : 7;
     print_message("about %ld allocations\n", at);
     assert_true(at > 1);
   }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -53,7 +54,9 @@ struct hub {
   struct event route, clock;
 };
 
-static _Thread_local struct hub *hubs;
+/* Of all loops of the process; each hub is its loop's alone. A loop may be made by one thread and run by another. */
+static struct hub *hubs;
+static pthread_mutex_t hubs_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t clock_asleep(void) {
 #ifdef __linux__
@@ -209,8 +212,19 @@ static void listen_to(struct hub *h, struct event *ev, int *fd, event_callback_f
 
 /* --- life --- */
 
+static struct hub *hub_find(const struct loop *l) {
+  pthread_mutex_lock(&hubs_lock);
+  struct hub *h = hubs;
+  while (h && h->loop != l)
+    h = h->next;
+  pthread_mutex_unlock(&hubs_lock);
+  return h;
+}
+
 static void hub_free(struct hub *h) {
+  pthread_mutex_lock(&hubs_lock);
   DL_DELETE(hubs, h);
+  pthread_mutex_unlock(&hubs_lock);
   timer_stop(&h->quiet);
   timer_stop(&h->tick);
   if (h->route_fd >= 0) {
@@ -225,12 +239,9 @@ static void hub_free(struct hub *h) {
 }
 
 static struct hub *hub_of(struct loop *l) {
-  struct hub *h;
-  DL_FOREACH(hubs, h)
-  if (h->loop == l)
+  struct hub *h = hub_find(l);
+  if (h || !(h = calloc(1, sizeof *h)))
     return h;
-  if (!(h = calloc(1, sizeof *h)))
-    return NULL;
   h->loop = l;
   h->route_fd = h->clock_fd = -1;
   h->asleep = netwatch_asleep();
@@ -251,7 +262,9 @@ static struct hub *hub_of(struct loop *l) {
       log_debug("net", "no rtnetlink: a change of the network is noticed by silence");
   }
 #endif
+  pthread_mutex_lock(&hubs_lock);
   DL_APPEND(hubs, h);
+  pthread_mutex_unlock(&hubs_lock);
   return h;
 }
 

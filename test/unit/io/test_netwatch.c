@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -93,6 +94,37 @@ static void many_watch(void **state) {
   net_unwatch(&net_sockets, w[0]);
   net_unwatch(&net_sockets, NULL);
   loop_free(l);
+  netwatch_asleep = real;
+}
+
+/* Opened by one thread, closed by the one that runs the loop; another loop's watch beside it. */
+static void *close_it(void *arg) {
+  net_unwatch(&net_sockets, arg);
+  return NULL;
+}
+
+static void loops_change_hands(void **state) {
+  (void)state;
+  struct loop *l[2];
+  struct told t[2] = {0};
+  struct net_watch *w[2];
+  pthread_t thread;
+  uint64_t (*real)(void) = netwatch_asleep;
+  netwatch_asleep = fake_asleep;
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(loop_new_virtual(&l[i]), 0);
+    assert_int_equal(net_watch(&net_sockets, l[i], on_change, &t[i], &w[i]), 0);
+  }
+  assert_int_equal(pthread_create(&thread, NULL, close_it, w[0]), 0);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  slept_ms += 60000;
+  loop_run_for(l[0], 10000);
+  loop_run_for(l[1], 10000);
+  assert_int_equal(t[0].slept, 0);
+  assert_int_equal(t[1].slept, 1);
+  net_unwatch(&net_sockets, w[1]);
+  loop_free(l[0]);
+  loop_free(l[1]);
   netwatch_asleep = real;
 }
 
@@ -230,6 +262,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(sleep_is_told),
       cmocka_unit_test(many_watch),
+      cmocka_unit_test(loops_change_hands),
       cmocka_unit_test(the_kernel_tells_of_changes),
       cmocka_unit_test(changes_without_end_are_told_of),
       cmocka_unit_test(addresses_without_ports),

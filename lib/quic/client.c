@@ -56,6 +56,7 @@ int quic_conn_rebind(struct quic_conn *c) {
     return rv == NGTCP2_ERR_NOMEM ? BEAM_ERR_NOMEM : BEAM_AGAIN;
   }
   log_info("quic", "moved to another address");
+  quic_flight_moved(&c->flight);
   e->udp = fresh;
   e->runs = 0; /* what waited for the old socket is lost */
   e->tx_n = 0;

@@ -313,6 +313,7 @@ int quic_conn_new(struct quic_endpoint *e, struct quic_conn **out) {
   c->server = e->server;
   c->codes = &quic_codes_beam;
   c->fresh_tail = &c->fresh;
+  quic_flight_init(&c->flight);
   task_init(&c->tell, tell, c);
   task_init(&c->flush, quic_send_flush, c);
   task_init(&c->reap, reap, c);

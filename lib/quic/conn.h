@@ -69,6 +69,31 @@ struct quic_stream {
 
 /* --- connections --- */
 
+/* flight.c. Times are ns, as the engine's. */
+enum { QUIC_FLIGHT_ROUNDS = 8 };
+enum quic_flight_state {
+  QUIC_FLIGHT_FREE,
+  QUIC_FLIGHT_SPARE, /* bulk waits: what is left of the congestion window is for small streams */
+  QUIC_FLIGHT_FULL,  /* bulk waits: enough is on its way */
+  QUIC_FLIGHT_OVER   /* so do small streams */
+};
+struct quic_flight {
+  uint64_t limit;             /* so many bytes on their way: bulk waits. UINT64_MAX: none */
+  uint64_t sent, arrived;     /* bytes of packets; what of them is not on its way any more */
+  uint64_t base, base_next;   /* the shortest round trip, and that of the younger samples */
+  uint64_t base_at, round_at; /* when they began */
+  uint64_t round_arrived;
+  uint64_t sum, samples; /* round trips of this round */
+  uint64_t most;         /* on its way in this round */
+  uint64_t rate[QUIC_FLIGHT_ROUNDS];
+  uint64_t lifted_at;
+  unsigned round, strikes, calm;
+  unsigned packets,
+      again;   /* large ones of this round; those that had little new in them: they repeat what was lost */
+  bool waited; /* bulk did, in this round */
+  bool busy;   /* there was more to send than went, in this round */
+};
+
 /* Packets for one path, segment size and mark: one system call. */
 struct quic_run {
   size_t at, n, segment;
@@ -168,6 +193,7 @@ struct quic_conn {
   uint64_t reset_second;
   unsigned resets;
   uint64_t sent_packets;
+  struct quic_flight flight;
 
   unsigned server : 1;
   unsigned half_open : 1;
@@ -255,6 +281,15 @@ void quic_stream_stopped(struct quic_stream *st);
 void quic_stream_over(struct quic_stream *st, uint64_t code); /* QUIC is done with it */
 void quic_stream_abandon(struct quic_stream *st, int reason);
 void quic_stream_stale(struct quic_stream *st);
+
+/* flight.c */
+void quic_flight_init(struct quic_flight *f);
+void quic_flight_moved(struct quic_flight *f);            /* another path: what was known is not true of it */
+void quic_flight_look(struct quic_conn *c, uint64_t now); /* once a turn, before packets are written */
+void quic_flight_sent(struct quic_flight *f, size_t n,
+                      size_t fresh); /* a packet of n bytes, so many for the first time */
+enum quic_flight_state quic_flight_state(struct quic_conn *c);
+bool quic_flight_passes(const struct quic_stream *st); /* a small one */
 
 /* window.c */
 bool quic_window_fits(void);

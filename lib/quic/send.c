@@ -27,6 +27,8 @@ struct packet {
   uint8_t *p;
   uint64_t ts;
   bool data_blocked; /* the connection's window is used up */
+  enum quic_flight_state flight;
+  size_t fresh; /* bytes of streams and datagrams in it */
 };
 
 /* 0: nothing of it fits or is left; 1: taken, more may go into the packet; else what the engine returned, the packet is complete. */
@@ -41,6 +43,8 @@ static long add_datagram(struct packet *k) {
       ngtcp2_conn_writev_datagram(k->c->ng, &k->path.path, &k->info, k->p, QUIC_PAYLOAD_MAX, &accepted,
                                   NGTCP2_WRITE_DATAGRAM_FLAG_MORE, 0, &v, n ? 1 : 0, k->ts);
   bool refused = got == NGTCP2_ERR_INVALID_ARGUMENT || got == NGTCP2_ERR_INVALID_STATE;
+  if (accepted)
+    k->fresh += n;
   if (accepted || refused)
     quic_datagram_done(k->c);
   if (got == NGTCP2_ERR_WRITE_MORE || refused)
@@ -48,12 +52,24 @@ static long add_datagram(struct packet *k) {
   return got ? (long)got : NGTCP2_ERR_STREAM_DATA_BLOCKED; /* 0: no room in the congestion window */
 }
 
-static struct quic_stream *next_stream(struct quic_conn *c) {
-  for (struct quic_stream *st; (st = c->want);) {
-    bool something = st->out.unsent || !st->announced || (st->s.out_ended && !st->fin_sent);
-    if (something && !st->mute && st->id >= 0 && quic_stream_may_send(st))
+static bool has_something(struct quic_stream *st) {
+  bool something = st->out.unsent || !st->announced || (st->s.out_ended && !st->fin_sent);
+  return something && !st->mute && st->id >= 0 && quic_stream_may_send(st);
+}
+
+static struct quic_stream *next_stream(struct packet *k) {
+  struct quic_conn *c = k->c;
+  for (struct quic_stream *st, *waits = NULL; (st = c->want) && st != waits;) {
+    if (!has_something(st)) {
+      quic_stream_unwant(st);
+      continue;
+    }
+    if (k->flight == QUIC_FLIGHT_FREE || (k->flight != QUIC_FLIGHT_OVER && quic_flight_passes(st)))
       return st;
-    quic_stream_unwant(st);
+    c->flight.waited |= k->flight != QUIC_FLIGHT_SPARE;
+    if (!waits)
+      waits = st;
+    c->want = st->want_next;
   }
   return NULL;
 }
@@ -72,8 +88,10 @@ static long add_stream(struct packet *k, struct quic_stream *st) {
   uint32_t flags = NGTCP2_WRITE_STREAM_FLAG_MORE | (fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0);
   ngtcp2_ssize got = ngtcp2_conn_writev_stream(k->c->ng, &k->path.path, &k->info, k->p, QUIC_PAYLOAD_MAX,
                                                &taken, flags, st->id, v, pieces, k->ts);
-  if (taken >= 0)
+  if (taken >= 0) {
+    k->fresh += (size_t)taken;
     quic_stream_sent(st, (size_t)taken, fin && (size_t)taken == n);
+  }
   switch (got) {
   case NGTCP2_ERR_WRITE_MORE:
     return 1;
@@ -96,13 +114,15 @@ static long add_stream(struct packet *k, struct quic_stream *st) {
 static long write_packet(struct packet *k) {
   struct quic_conn *c = k->c;
   long got;
+  k->fresh = 0;
   while ((got = add_datagram(k)) == 1)
     ;
   if (got == NGTCP2_ERR_STREAM_DATA_BLOCKED)
     return 0;
   if (got)
     return got;
-  for (struct quic_stream *st; !k->data_blocked && (st = next_stream(c));) {
+  k->flight = quic_flight_state(c);
+  for (struct quic_stream *st; !k->data_blocked && (st = next_stream(k));) {
     got = add_stream(k, st);
     if (got != 1) {
       if (c->want)
@@ -185,6 +205,7 @@ static long write_packets(struct quic_conn *c, uint64_t ts) {
       break;
     add_to_run(e, &k, (size_t)n);
     c->sent_packets++;
+    quic_flight_sent(&c->flight, (size_t)n, k.fresh);
     total += (size_t)n;
   }
   quic_endpoint_push(e);
@@ -224,12 +245,14 @@ void quic_send_flush(void *arg) {
       return;
     }
   }
+  quic_flight_look(c, ts);
   long n = write_packets(c, ts);
   if (n < 0) {
     quic_conn_failed(c, (int)n);
     return;
   }
   ngtcp2_conn_update_pkt_tx_time(c->ng, ts);
+  c->flight.busy |= c->want != NULL;
   arm(c, n > 0);
   quic_conn_settle(c);
 }

@@ -119,7 +119,7 @@ def main():
     times = sorted(told["times"])
     at = lambda share: round(times[min(len(times) - 1, int(len(times) * share))], 2) if times else None
     print(json.dumps({"mbps": counted * 8 / 1e6 / float(seconds), "by_second": [round(n / 1e6, 1) for n in by_second],
-                      "requests": len(times), "p50": at(0.5), "p99": at(0.99), "max": at(1), "errors": errors + told["errors"]}))
+                      "requests": len(times), "p50": at(0.5), "p90": at(0.9), "p95": at(0.95), "p99": at(0.99), "max": at(1), "errors": errors + told["errors"]}))
 
 
 main()

@@ -229,8 +229,9 @@ fuzz-programs: $(FUZZ)
 
 bench: ## measure Beam against nginx and nghttpx, side by side
 	@.ci/setup build bench
-	@+$(MAKE) -s -j2 all
+	@+$(MAKE) -s -j2 all $(if $(filter 0,$(QUIC)),,$(BUILD)/test/bench/quic_bench)
 	@BEAM_BUILD=$(abspath $(BUILD)) test/bench/run
+	@BEAM_BUILD=$(abspath $(BUILD)) test/bench/quic
 
 net-table: ## MB/s and p99 over a slow and lossy wire (root; NET_FLAGS='--rtt 100 --loss 0')
 	@.ci/setup build bench

@@ -110,7 +110,9 @@
 #define LIMIT_QUIC_REPLIES                                                                                   \
   1000u /* stateless replies (Retry, reset, version negotiation) a second: what forged addresses can cause */
 #define LIMIT_QUIC_WINDOW                                                                                    \
-  (24u * 1024 * 1024) /* a connection's: more than one stream's; bounds what waits out of order */
+  (24u * 1024 * 1024)         /* a connection's: more than one stream's; bounds what waits out of order */
+#define LIMIT_QUIC_EARLY 512u /* bytes before the handshake is over: versions and features */
+#define LIMIT_QUIC_SESSION (16u * 1024u) /* ticket, secret and parameters of a session to resume */
 #define LIMIT_QUIC_DATAGRAMS                                                                                 \
   (64u * 1024) /* datagrams that wait to be sent: beyond it they are lost, as datagrams are */
 #define LIMIT_QUIC_DATAGRAMS_MORE                                                                            \

@@ -104,6 +104,11 @@ static void tell(void *arg) {
 /* --- the end --- */
 
 static void abandon_streams(struct quic_conn *c, int reason, bool orphans_too) {
+  if (c->early && c->ng) /* nobody's yet; the engine shall not look at its bytes any more */
+    ngtcp2_conn_shutdown_stream(c->ng, 0, c->early->id, c->codes->of(BEAM_ERR_RESET));
+  if (c->early)
+    quic_stream_free(c->early);
+  c->early = NULL;
   for (struct quic_stream *st = c->streams, *next; st; st = next) {
     next = st->next;
     if (!st->orphan || orphans_too)
@@ -133,6 +138,7 @@ void quic_conn_free(struct quic_conn *c) {
   task_cancel(&c->reap);
   quic_cids_remove_all(&e->cids, c);
   quic_datagrams_free(c);
+  quic_ticket_forget(c);
   if (c->prev)
     c->prev->next = c->next;
   else
@@ -357,6 +363,11 @@ int quic_conn_open(struct quic_conn *c, bool bidi, struct stream **out) {
     return BEAM_ERR_CLOSED;
   if (!c->up)
     return BEAM_AGAIN;
+  if (bidi && c->early) {
+    *out = &c->early->s;
+    c->early = NULL;
+    return 0;
+  }
   if (bidi ? !ngtcp2_conn_get_streams_bidi_left(c->ng) : !ngtcp2_conn_get_streams_uni_left(c->ng))
     return BEAM_ERR_LIMIT;
   if (!quic_window_fits())
@@ -414,6 +425,8 @@ void quic_conn_info(struct quic_conn *c, struct quic_conn_info *out) {
   out->window = info.cwnd;
   out->payload = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
   out->sent = c->sent_packets;
+  out->resumed = c->up && gnutls_session_is_resumed(c->tls);
+  out->early = c->up && gnutls_session_get_flags(c->tls) & GNUTLS_SFLAGS_EARLY_DATA;
 }
 
 int quic_conn_update_keys(struct quic_conn *c) {

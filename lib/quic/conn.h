@@ -32,6 +32,10 @@ enum {
   QUIC_TX_RUNS = 16,
   QUIC_FLUSH_BYTES = 256 * 1024, /* then other events get their turn */
   QUIC_ADDR_BUCKETS = 256,
+  QUIC_DATAGRAM_FRAME = 65535, /* largest that we take */
+  QUIC_EARLY_ID = 16,
+  QUIC_EARLY_SEEN =
+      256, /* early data that is known when it comes again, within the ten seconds GnuTLS takes it at all */
 };
 #define QUIC_NS_PER_MS 1000000u
 
@@ -129,6 +133,10 @@ struct quic_endpoint {
   uint64_t reply_second;
   unsigned replies;
   struct quic_credential *credentials; /* newest first */
+  uint8_t *ticket_key;                 /* NULL: no tickets */
+  gnutls_anti_replay_t anti_replay;
+  uint8_t early[QUIC_EARLY_SEEN][QUIC_EARLY_ID];
+  unsigned early_next;
 
   /* received bytes of one stream, on their way into its buffer */
   void *rx;
@@ -171,10 +179,14 @@ struct quic_conn {
 
   struct quic_stream *streams;
   struct quic_stream *fresh, **fresh_tail;
-  struct quic_stream *want; /* ring; the one whose turn it is */
+  struct quic_stream *want;  /* ring; the one whose turn it is */
+  struct quic_stream *early; /* client: written to before the handshake; the first that is opened */
   unsigned orphans;
   struct quic_stream
       *listeners; /* uthash by quarter: of one initiator and kind, as all data streams of a link are */
+  size_t early_n;   /* server: bytes that came so */
+  uint8_t *session; /* client: to resume by */
+  size_t session_n;
 
   struct evbuffer *datagrams_in, *datagrams_out; /* 2-byte length before each */
 
@@ -314,6 +326,16 @@ int quic_tls_client_begin(struct quic_conn *c, const struct quic_client_conf *co
 void quic_tls_agreed(struct quic_conn *c); /* note ALPN and server name */
 void quic_tls_end(struct quic_conn *c);
 void quic_tls_credentials_free(struct quic_credential *all);
+
+/* ticket.c */
+int quic_tickets_begin(struct quic_endpoint *e);
+void quic_tickets_end(struct quic_endpoint *e);
+int quic_ticket_server(struct quic_conn *c); /* GnuTLS's error */
+void quic_ticket_send(struct quic_conn *c);
+void quic_ticket_client(struct quic_conn *c);
+int quic_ticket_resume(struct quic_conn *c, const struct quic_client_conf *conf);
+void quic_ticket_rejected(struct quic_conn *c);
+void quic_ticket_forget(struct quic_conn *c);
 
 /* verify.c */
 int quic_verify_peer(gnutls_session_t tls); /* GnuTLS's callback */

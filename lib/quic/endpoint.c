@@ -341,6 +341,7 @@ void quic_endpoint_free(struct quic_endpoint *e) {
   udp_close(e->udp);
   alarm_free(e->alarm);
   quic_tls_credentials_free(e->credentials);
+  quic_tickets_end(e);
   quic_cids_fini(&e->cids);
   block_put(e->rx);
   free(e->tx);
@@ -360,6 +361,10 @@ int quic_endpoint_server(struct loop *l, const char *host, uint16_t port, bool r
   (*out)->conf = *conf;
   if (conf->reset_key)
     memcpy((*out)->reset_key, conf->reset_key, sizeof(*out)->reset_key);
+  if ((err = quic_tickets_begin(*out))) {
+    quic_endpoint_free(*out);
+    return err;
+  }
   return 0;
 }
 

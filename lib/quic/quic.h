@@ -53,7 +53,9 @@ struct quic_server_conf {
       reset_key; /* 32 bytes, copied; the same for all workers and after a restart: connection ids, resets, Retry. NULL: random */
   unsigned peer_bidi, peer_uni; /* streams the peer may have open at a time; see quic_conn_allow() */
   bool cubic;                   /* else BBR, which fills a lossy path and leaves a deep queue short */
-  bool always_retry;            /* else when many handshakes are under way */
+  bool
+      tickets; /* clients may resume, and say LIMIT_QUIC_EARLY bytes on their first stream before the handshake is over. Those may be a replay */
+  bool always_retry; /* else when many handshakes are under way */
   void *user;
 };
 /* IN_USE, PERMISSION, INVALID, NOMEM, SYSTEM. */
@@ -75,6 +77,14 @@ struct quic_client_conf {
   struct tls_client_config tls;
   unsigned peer_bidi, peer_uni;
   bool cubic;
+  /* What quic_conn_session() gave on a connection to the same peer, or NULL. When the peer takes it, no certificate is shown and verify() does not come: keep who
+   * the peer was with the session, and use it for nobody else. When not, the handshake is a full one. */
+  const uint8_t *session;
+  size_t session_n;
+  /* Written at once to the first bidirectional stream, which is what quic_conn_open() then gives. Without a session that allows it, or when the peer does not take it,
+   * that stream is empty. Anybody may send it to the peer again. */
+  const uint8_t *early;
+  size_t early_n;
 };
 /* The handshake begins in the next turn. INVALID, UNREACHABLE, NOMEM, SYSTEM, TLS. */
 int quic_connect(struct loop *l, const struct sockaddr_storage *peer, const struct quic_client_conf *conf,
@@ -110,12 +120,17 @@ struct quic_conn_info {
   uint64_t window; /* congestion window, bytes */
   size_t payload;  /* of one packet: what path MTU discovery found */
   uint64_t sent;   /* packets */
+  bool resumed;    /* no certificates were shown */
+  bool early;      /* early data was taken */
 };
 void quic_conn_info(struct quic_conn *c, struct quic_conn_info *out);
 
 /* Client: our address changed: a new socket, and migrate (RFC 9000 section 9). AGAIN: too early; CLOSED; what udp_open() answers. */
 int quic_conn_rebind(struct quic_conn *c);
 int quic_conn_update_keys(struct quic_conn *c); /* by itself before the cipher's limit; AGAIN: too early */
+
+/* Client, after the peer sent a ticket (soon after ready): what resumes this session, a secret, borrowed. NOT_FOUND. */
+int quic_conn_session(const struct quic_conn *c, const uint8_t **p, size_t *n);
 
 /* Free. Streams still owned are told closed(reason or RESET). Streams closed in order before still drain (LIMIT_QUIC_CLOSE_MS at most), unless
  * reason says that the peer is gone (TIMEOUT, RESET). The peer hears the reason. No callback comes after it. */

@@ -37,6 +37,10 @@ static int on_stream_data(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t 
   (void)id, (void)offset;
   struct quic_conn *c = user;
   struct quic_stream *st = stream;
+  if (flags & NGTCP2_STREAM_DATA_FLAG_0RTT && (c->early_n += n) > LIMIT_QUIC_EARLY) {
+    c->tls_err = BEAM_ERR_PROTOCOL;
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+  }
   ngtcp2_conn_extend_max_offset(ng, n); /* the connection's credit goes back on receipt */
   if (!st || st->orphan)
     return 0;
@@ -94,7 +98,6 @@ static int on_stream_credit(ngtcp2_conn *ng, int64_t id, uint64_t max, void *use
 /* --- the connection --- */
 
 static int on_handshake_completed(ngtcp2_conn *ng, void *user) {
-  (void)ng;
   struct quic_conn *c = user;
   c->up = 1;
   c->confirmed = c->server;
@@ -103,7 +106,17 @@ static int on_handshake_completed(ngtcp2_conn *ng, void *user) {
   c->no_datagram_room = 0;
   quic_endpoint_half_open(c, false);
   quic_tls_agreed(c);
+  quic_ticket_send(c);
   quic_conn_tell_soon(c);
+  if (c->early && !(gnutls_session_get_flags(c->tls) & GNUTLS_SFLAGS_EARLY_DATA) &&
+      ngtcp2_conn_tls_early_data_rejected(ng))
+    return NGTCP2_ERR_CALLBACK_FAILURE;
+  return 0;
+}
+
+static int on_early_rejected(ngtcp2_conn *ng, void *user) {
+  (void)ng;
+  quic_ticket_rejected(user);
   return 0;
 }
 
@@ -189,6 +202,7 @@ static const ngtcp2_callbacks callbacks = {
     .recv_datagram = on_datagram,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
+    .tls_early_data_rejected = on_early_rejected,
 };
 
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
@@ -226,7 +240,7 @@ static void fill_params(ngtcp2_transport_params *p, unsigned bidi, unsigned uni)
   p->initial_max_stream_data_uni = LIMIT_STREAM_WINDOW_MIN;
   p->max_idle_timeout = (uint64_t)LIMIT_QUIC_IDLE_MS * QUIC_NS_PER_MS;
   p->max_udp_payload_size = 65527;
-  p->max_datagram_frame_size = 65535;
+  p->max_datagram_frame_size = QUIC_DATAGRAM_FRAME;
   p->active_connection_id_limit = 4;
 }
 
@@ -289,5 +303,6 @@ int quic_session_client(struct quic_conn *c, const struct quic_client_conf *conf
   if (quic_cids_add(&c->ep->cids, c, &scid))
     return BEAM_ERR_NOMEM;
   ngtcp2_conn_set_keep_alive_timeout(c->ng, (uint64_t)LIMIT_QUIC_KEEPALIVE_MS * QUIC_NS_PER_MS);
-  return attach_tls(c);
+  attach_tls(c);
+  return quic_ticket_resume(c, conf);
 }

@@ -1,4 +1,4 @@
-/* tls.c: GnuTLS for a QUIC connection: ciphers, ALPN, certificates, the exporter. TLS 1.3 only, no tickets, no early data. */
+/* tls.c: GnuTLS for a QUIC connection: ciphers, ALPN, certificates, the exporter. TLS 1.3 only. */
 #include <beam/beam.h>
 #include <ctype.h>
 #include <gnutls/x509.h>
@@ -199,11 +199,12 @@ static int tls_error(int err) {
 }
 
 int quic_tls_server_begin(struct quic_conn *c) {
-  int err = gnutls_init(&c->tls, GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET);
+  int err = gnutls_init(&c->tls, GNUTLS_SERVER | GNUTLS_NO_AUTO_SEND_TICKET | GNUTLS_NO_END_OF_EARLY_DATA |
+                                     (c->ep->ticket_key ? GNUTLS_ENABLE_EARLY_DATA : 0));
   if (err)
     return tls_error(err);
   if ((err = set_ciphers(c->tls, false)) || (err = offer(c->tls, c->ep->conf.alpn)) ||
-      (err = ngtcp2_crypto_gnutls_configure_server_session(c->tls)))
+      (err = ngtcp2_crypto_gnutls_configure_server_session(c->tls)) || (err = quic_ticket_server(c)))
     return tls_error(err);
   gnutls_handshake_set_post_client_hello_function(c->tls, on_client_hello);
   /* Until the client's hello says which certificate: none. */
@@ -218,7 +219,8 @@ int quic_tls_server_begin(struct quic_conn *c) {
 int quic_tls_client_begin(struct quic_conn *c, const struct quic_client_conf *conf) {
   const char *name = conf->tls.server_name;
   c->trust = conf->tls;
-  int err = gnutls_init(&c->tls, GNUTLS_CLIENT | GNUTLS_NO_TICKETS);
+  int err = gnutls_init(&c->tls, GNUTLS_CLIENT | GNUTLS_NO_END_OF_EARLY_DATA |
+                                     (conf->early_n ? GNUTLS_ENABLE_EARLY_DATA : 0));
   if (err)
     return tls_error(err);
   if ((err = set_ciphers(c->tls, conf->tls.link)) || (err = offer(c->tls, conf->tls.alpn)) ||
@@ -226,6 +228,7 @@ int quic_tls_client_begin(struct quic_conn *c, const struct quic_client_conf *co
       (err = gnutls_certificate_allocate_credentials(&c->cred)))
     return tls_error(err);
   gnutls_certificate_set_verify_function(c->cred, quic_verify_peer);
+  quic_ticket_client(c);
   if (conf->tls.cert && (err = load(c->cred, conf->tls.cert)))
     return err;
   if ((err = gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, c->cred)))

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/ticket.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -28,6 +29,9 @@ struct uplink {
   struct tls_context *outer, *ctx;
   struct ws_upgrade *upgrade;
   struct quic_dial *quic;
+  uint8_t *session; /* to resume by; a secret */
+  size_t session_n;
+  uint8_t offer[LIMIT_QUIC_EARLY];
   struct link *link;
   bool first_use;           /* remember the CA once the relay has proved itself */
   struct uplink_result out; /* why: filled where the cause is known best */
@@ -47,6 +51,13 @@ bool uplink_can(enum uplink_transport t) {
 #endif
 }
 
+static void drop_session(struct uplink *u) {
+  if (u->session)
+    explicit_bzero(u->session, u->session_n);
+  free(u->session);
+  u->session = NULL;
+}
+
 static void release(struct uplink *u) {
   proxy_dial_cancel(u->dial);
   if (u->tls)
@@ -55,6 +66,7 @@ static void release(struct uplink *u) {
 #ifndef BEAM_NO_QUIC
   quic_dial_cancel(u->quic);
 #endif
+  drop_session(u);
   link_close(u->link, BEAM_ERR_CLOSED);
   tls_context_unref(u->outer);
   tls_context_unref(u->ctx);
@@ -91,6 +103,19 @@ static bool is_word(int err) {
          err == BEAM_ERR_DRAINING || err == BEAM_ERR_STORE;
 }
 
+/* The relay has proved itself: the next connection may resume this one. Not kept, it is a full handshake. */
+static void keep_session(struct uplink *u) {
+#ifndef BEAM_NO_QUIC
+  const uint8_t *p;
+  size_t n;
+  int err = link_quic_session(u->link, &p, &n);
+  if (!err && (err = ticket_keep(u->conf.data_dir, u->conf.pin_name, u->out.relay_id, p, n)))
+    log_limited(BEAM_LOG_DEBUG, "agent", "session not kept: %s", beam_strerror(err));
+#else
+  (void)u;
+#endif
+}
+
 static void on_greeted(void *user, struct link *k, int err, const struct beam_error *why,
                        const struct greet_peer *peer) {
   (void)k;
@@ -105,6 +130,7 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
   struct beam_error e = BEAM_ERROR_INIT;
   if (u->first_use && pins_remember(u->conf.data_dir, u->conf.pin_name, u->out.relay_id, &e))
     log_warn("agent", "relay not remembered: %s", e.what);
+  keep_session(u);
   outcome(u, 0);
 }
 
@@ -179,6 +205,11 @@ static int start_inner(struct uplink *u, struct stream *s) {
 static void on_quic(void *user, struct quic_conn *c, int err) {
   struct uplink *u = user;
   u->quic = NULL;
+  if (!err) {
+    struct quic_conn_info info;
+    quic_conn_info(c, &info);
+    log_debug("agent", "quic relay=%s resumed=%d early=%d", u->conf.pin_name, info.resumed, info.early);
+  }
   if (!err)
     err = link_quic_new(c, LINK_AGENT, &u->link);
   if (!err)
@@ -187,7 +218,23 @@ static void on_quic(void *user, struct quic_conn *c, int err) {
     outcome(u, err);
 }
 
+/* A resumed session shows no certificate: who the relay was then must be who it may be now. */
+static void recall_session(struct uplink *u) {
+  struct beam_error why = BEAM_ERROR_INIT;
+  uint8_t ca[32];
+  if (ticket_take(u->conf.data_dir, u->conf.pin_name, ca, &u->session, &u->session_n))
+    return;
+  bool ours = u->conf.ca ? !memcmp(u->conf.ca, ca, sizeof ca)
+                         : pins_check(u->conf.data_dir, u->conf.pin_name, ca, &why) == PIN_KNOWN;
+  if (ours)
+    memcpy(u->out.relay_id, ca, sizeof ca);
+  else
+    drop_session(u);
+}
+
 static int start_quic(struct uplink *u) {
+  recall_session(u);
+  long offer = u->session ? greet_offer(u->offer, sizeof u->offer) : 0;
   struct quic_client_conf c = {.tls = {.alpn = alpn,
                                        .alpn_required = true,
                                        .server_name = u->conf.host,
@@ -197,7 +244,11 @@ static int start_quic(struct uplink *u) {
                                        .min_version = TLS_1_3,
                                        .link = true,
                                        .user = u},
-                               .peer_bidi = LIMIT_LINK_STREAMS};
+                               .peer_bidi = LIMIT_LINK_STREAMS,
+                               .session = u->session,
+                               .session_n = u->session_n,
+                               .early = u->offer,
+                               .early_n = offer > 0 ? (size_t)offer : 0};
   return quic_dial(u->conf.loop, u->conf.host, u->conf.port, &c, DIAL_MS, on_quic, u, &u->quic);
 }
 #endif

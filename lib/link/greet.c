@@ -42,6 +42,7 @@ struct greet {
   uint32_t rtt;
   uint64_t second; /* control messages of this second */
   unsigned rate;
+  bool offered; /* relay: OFFER came */
 };
 
 /* Text of the other side, made safe for a terminal and a log line. */
@@ -191,6 +192,14 @@ static void up(struct greet *g, const struct greet_peer *peer) {
 
 /* --- agent --- */
 
+long greet_offer(uint8_t *out, size_t cap) {
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_offer_tag;
+  m.kind.offer.version_min = GREET_VERSION_MIN;
+  m.kind.offer.version_max = GREET_VERSION_MAX;
+  return control_encode(&m, out, cap);
+}
+
 static int send_hello(struct greet *g) {
   beam_Control m = beam_Control_init_zero;
   beam_Hello *h = &m.kind.hello;
@@ -297,6 +306,31 @@ static void welcome(struct greet *g, const uint8_t session[16]) {
   up(g, &peer);
 }
 
+/* Whether there is a version both speak; else the agent is told. */
+static bool shares_version(struct greet *g, uint32_t min, uint32_t max) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  if (max >= GREET_VERSION_MIN && min <= GREET_VERSION_MAX)
+    return true;
+  err_set(&e, BEAM_ERR_UNSUPPORTED,
+          max < GREET_VERSION_MIN ? "update beam" : "ask the relay's owner to update it",
+          "the agent speaks beam/%u to beam/%u, this relay beam/%d to beam/%d", min, max, GREET_VERSION_MIN,
+          GREET_VERSION_MAX);
+  refuse(g, BEAM_ERR_UNSUPPORTED, &e);
+  return false;
+}
+
+/* Early, and perhaps a replay: a refusal may come of it, which HELLO would get as well, and nothing else. What counts is said and signed in HELLO. */
+static void on_offer(struct greet *g, const beam_Offer *o) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  if (g->offered || o->version_min > o->version_max) {
+    err_set(&e, BEAM_ERR_PROTOCOL, NULL, "the agent's OFFER is malformed");
+    refuse(g, BEAM_ERR_PROTOCOL, &e);
+    return;
+  }
+  g->offered = true;
+  shares_version(g, o->version_min, o->version_max);
+}
+
 static void on_hello(struct greet *g, const beam_Hello *h) {
   struct beam_error e = BEAM_ERROR_INIT;
   struct proof *p = &g->proof;
@@ -317,14 +351,8 @@ static void on_hello(struct greet *g, const beam_Hello *h) {
     refuse(g, BEAM_ERR_UNTRUSTED, &e);
     return;
   }
-  if (h->version_max < GREET_VERSION_MIN || h->version_min > GREET_VERSION_MAX) {
-    err_set(&e, BEAM_ERR_UNSUPPORTED,
-            h->version_max < GREET_VERSION_MIN ? "update beam" : "ask the relay's owner to update it",
-            "the agent speaks beam/%u to beam/%u, this relay beam/%d to beam/%d", h->version_min,
-            h->version_max, GREET_VERSION_MIN, GREET_VERSION_MAX);
-    refuse(g, BEAM_ERR_UNSUPPORTED, &e);
+  if (!shares_version(g, h->version_min, h->version_max))
     return;
-  }
   p->version = h->version_max < GREET_VERSION_MAX ? h->version_max : GREET_VERSION_MAX;
   text_copy(g->agent, sizeof g->agent, h->agent);
   text_copy(g->hostname, sizeof g->hostname, h->hostname);
@@ -380,6 +408,7 @@ static bool up_control(struct greet *g, const beam_Control *m) {
     return true;
   case beam_Control_hello_tag:
   case beam_Control_welcome_tag:
+  case beam_Control_offer_tag:
     fail(g, BEAM_ERR_PROTOCOL, NULL);
     return true;
   default:
@@ -401,6 +430,8 @@ static bool guard_control(struct link_guard *guard, const beam_Control *m) {
     return true;
   if (g->state == WAIT_HELLO && m->which_kind == beam_Control_hello_tag)
     on_hello(g, &m->kind.hello);
+  else if (g->state == WAIT_HELLO && m->which_kind == beam_Control_offer_tag)
+    on_offer(g, &m->kind.offer);
   else if (g->state == WAIT_WELCOME && m->which_kind == beam_Control_welcome_tag)
     on_welcome(g, &m->kind.welcome);
   else if (g->state == WAIT_WELCOME && m->which_kind == beam_Control_error_tag)

@@ -70,6 +70,10 @@ void greet_answer(struct link *k, int err, const uint8_t session[16], const stru
  * AGAIN: not greeted yet. */
 int greet_ping(struct link *k);
 
+/* OFFER: versions and features, for where something may be said before the handshake is over: nothing in it is secret, or of any effect when it is said again.
+ * Bytes written, or as control_encode. */
+long greet_offer(uint8_t *out, size_t cap);
+
 /* For status and the choice between links: ms since the peer was last heard of; the last round trip of a PING (0: none
  * yet). Both 0 on a link that was never greeted. */
 uint64_t greet_silent_ms(const struct link *k);

@@ -98,6 +98,8 @@ int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[
 struct quic_conn;
 /* beam/1 over a QUIC connection that is ready, or is going to be (takes it, also when it fails). At the relay: what accept() gave. NOMEM. */
 int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out);
+/* Agent, once it was greeted: what resumes the session (quic_conn_session()), borrowed. NOT_FOUND: not over QUIC, or the relay gave none. */
+int link_quic_session(struct link *k, const uint8_t **p, size_t *n);
 #endif
 /* Two joined links on one loop, for tests and the sim. Either side opens streams. NOMEM. */
 int link_mem_pair(struct loop *l, struct link **relay, struct link **agent);

@@ -276,3 +276,8 @@ int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out) {
   *out = &q->k;
   return 0;
 }
+
+int link_quic_session(struct link *k, const uint8_t **p, size_t *n) {
+  struct quic_link *q = (struct quic_link *)k;
+  return k->ops == &ops && q->c ? quic_conn_session(q->c, p, n) : BEAM_ERR_NOT_FOUND;
+}

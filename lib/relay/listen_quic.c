@@ -106,6 +106,7 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .worker = w->index,
                                     .forward = r->workers_n > 1 ? forward : NULL,
                                     .reset_key = r->quic_key,
+                                    .tickets = true,
                                     .peer_bidi = 1, /* the agent's control stream */
                                     .user = &w->tls_ctx[i]};
     if (w->quic[i] || !strncmp(r->tls_spec[i].host, "unix:", 5))

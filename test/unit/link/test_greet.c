@@ -347,6 +347,59 @@ static void test_version_negotiation(void **state) {
   }
 }
 
+/* OFFER may come first, once, and decides nothing but that there is no version for both. */
+static void test_offers(void **state) {
+  (void)state;
+  static const struct {
+    uint32_t min, max;
+    unsigned times;
+    int err;
+  } rows[] = {{1, 1, 1, 0},
+              {0, 9, 1, 0},
+              {1, 1, 2, BEAM_ERR_PROTOCOL},
+              {2, 1, 1, BEAM_ERR_PROTOCOL},
+              {2, 9, 1, BEAM_ERR_UNSUPPORTED},
+              {0, 0, 1, BEAM_ERR_UNSUPPORTED}};
+  for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
+    struct meeting m;
+    beam_Control c = beam_Control_init_zero, hello, answer = beam_Control_init_zero;
+    meet(&m);
+    c.which_kind = beam_Control_offer_tag;
+    c.kind.offer.version_min = rows[i].min;
+    c.kind.offer.version_max = rows[i].max;
+    link_own(m.agent.k, &ears, &answer);
+    assert_int_equal(greet_relay(m.relay.k, &m.rc, greeted, &m), 0);
+    loop_run_for(m.l, 0);
+    for (unsigned n = 0; n < rows[i].times; n++)
+      assert_int_equal(link_send(m.agent.k, &c), 0);
+    loop_run_for(m.l, 0);
+    assert_int_equal(m.relay.calls, rows[i].err != 0);
+    if (!rows[i].err) {
+      hello_of(&m, &hello, 1, 1);
+      assert_int_equal(link_send(m.agent.k, &hello), 0);
+      loop_run_for(m.l, 0);
+      assert_int_equal(m.relay.calls, 1);
+      assert_int_equal(answer.which_kind, beam_Control_welcome_tag);
+    } else {
+      assert_int_equal(answer.kind.error.code, rows[i].err);
+    }
+    assert_int_equal(m.relay.err, rows[i].err);
+    part(&m);
+  }
+}
+
+static void test_offer_is_a_message(void **state) {
+  (void)state;
+  uint8_t p[64];
+  beam_Control c;
+  long n = greet_offer(p, sizeof p);
+  assert_in_range(n, 4, LIMIT_QUIC_EARLY);
+  assert_int_equal(control_decode(p, (size_t)n, &c), n);
+  assert_int_equal(c.which_kind, beam_Control_offer_tag);
+  assert_int_equal(c.kind.offer.version_max, GREET_VERSION_MAX);
+  assert_true(greet_offer(p, 3) < 0);
+}
+
 static void spoil_key_size(beam_Control *c) {
   c->kind.hello.device_key.size = 31;
 }
@@ -760,6 +813,8 @@ int main(void) {
       cmocka_unit_test(test_forwarded_hello_is_refused),
       cmocka_unit_test(test_other_relay_is_refused),
       cmocka_unit_test(test_version_negotiation),
+      cmocka_unit_test(test_offers),
+      cmocka_unit_test(test_offer_is_a_message),
       cmocka_unit_test(test_spoilt_hellos),
       cmocka_unit_test(test_no_hello),
       cmocka_unit_test(test_no_welcome),

@@ -145,6 +145,7 @@ void quic_conn_free(struct quic_conn *c) {
     e->conns = c->next;
   if (c->next)
     c->next->prev = c->prev;
+  free(c->client);
   free(c->last_words);
   free(c);
   if (!e->server || (e->closing && !e->conns))

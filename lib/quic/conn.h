@@ -169,6 +169,7 @@ struct quic_conn {
   struct sockaddr_storage peer, local;
   unsigned addr_bucket;
   char alpn[32], sni[256];
+  struct quic_client *client; /* what it showed */
 
   const struct quic_conn_events *ev;
   void *user;
@@ -338,6 +339,7 @@ void quic_ticket_rejected(struct quic_conn *c);
 void quic_ticket_forget(struct quic_conn *c);
 
 /* verify.c */
-int quic_verify_peer(gnutls_session_t tls); /* GnuTLS's callback */
+int quic_verify_peer(gnutls_session_t tls);                /* GnuTLS's callback */
+bool quic_verify_can(const struct quic_server_conf *conf); /* is what it trusts something? */
 
 #endif

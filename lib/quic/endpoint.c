@@ -352,7 +352,7 @@ void quic_endpoint_free(struct quic_endpoint *e) {
 int quic_endpoint_server(struct loop *l, const char *host, uint16_t port, bool reuse_port,
                          const struct quic_server_conf *conf, struct quic_endpoint **out) {
   struct udp_conf udp = {.net = conf->net, .host = host, .port = port, .reuse_port = reuse_port};
-  if (!conf->alpn || !conf->choose || !conf->accept || conf->worker > 255)
+  if (!conf->alpn || !conf->choose || !conf->accept || conf->worker > 255 || !quic_verify_can(conf))
     return BEAM_ERR_INVALID;
   int err = quic_endpoint_new(l, &udp, out);
   if (err)

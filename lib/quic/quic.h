@@ -43,7 +43,11 @@ struct quic_server_conf {
   struct tls_cert *(*choose)(void *user, const char *sni, const char *alpn);
   /* A handshake is complete: take the connection by quic_conn_own(), or quic_conn_close() it. */
   void (*accept)(void *user, struct quic_conn *c);
-  bool client_cert; /* ask for one; what is shown goes to verify() (TLS_TRUST_CHAIN), none shown is fine */
+  /* Ask for a certificate; none shown is fine. One that is shown leads to `ca` (PEM or DER, kept, not copied; TLS_TRUST_CA), or without that to whatever its chain ends with
+   * (TLS_TRUST_CHAIN), then it goes to verify(), which may be NULL with a CA. quic_conn_client() says what was shown. */
+  bool client_cert;
+  const void *ca;
+  size_t ca_n;
   tls_verify verify;
   unsigned worker; /* carried in connection ids, below 256 */
   /* A packet for another worker: the relay posts it there, where quic_endpoint_inject() takes it. NULL: there is none. */
@@ -111,6 +115,13 @@ int quic_conn_deliver(struct quic_conn *c, const uint8_t *p, size_t n);
 int quic_conn_exporter(struct quic_conn *c, uint8_t out[TLS_EXPORT_BYTES]);
 const char *quic_conn_alpn(const struct quic_conn *c); /* "" before it is agreed */
 const char *quic_conn_sni(const struct quic_conn *c);  /* servers: lower case */
+/* Server: the certificate a client showed and holds the key of. Borrowed; NULL: none. */
+struct quic_client {
+  uint8_t sha256[32]; /* of the leaf's DER */
+  char name[256];     /* its first DNS name, else its common name, else "" */
+  int64_t not_after;  /* seconds since 1970: trust ends then, also of a connection that is up */
+};
+const struct quic_client *quic_conn_client(const struct quic_conn *c);
 const struct sockaddr_storage *quic_conn_peer(const struct quic_conn *c);
 const struct sockaddr_storage *quic_conn_local(const struct quic_conn *c); /* the path in use */
 struct loop *quic_conn_loop(const struct quic_conn *c);

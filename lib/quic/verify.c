@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <beam/beam.h>
 #include <gnutls/x509.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -92,10 +93,42 @@ static int check(struct chain *k, const struct tls_client_config *trust, bool se
   return sound ? 0 : BEAM_ERR_UNTRUSTED;
 }
 
+static int note_client(struct quic_conn *c, const struct chain *k) {
+  gnutls_x509_crt_t leaf = k->crt[0];
+  struct quic_client *client = c->client ? c->client : calloc(1, sizeof *client);
+  if (!client)
+    return BEAM_ERR_NOMEM;
+  c->client = client;
+  memcpy(client->sha256, k->peer.leaf_sha256, sizeof client->sha256);
+  client->not_after = gnutls_x509_crt_get_expiration_time(leaf);
+  size_t n = sizeof client->name - 1;
+  int type = gnutls_x509_crt_get_subject_alt_name(leaf, 0, client->name, &n, NULL);
+  if (type != GNUTLS_SAN_DNSNAME) {
+    n = sizeof client->name - 1;
+    if (gnutls_x509_crt_get_dn_by_oid(leaf, GNUTLS_OID_X520_COMMON_NAME, 0, 0, client->name, &n))
+      n = 0;
+  }
+  client->name[n] = 0;
+  if (strlen(client->name) != n)
+    client->name[0] = 0; /* a name with a NUL in it is a trick */
+  return 0;
+}
+
+bool quic_verify_can(const struct quic_server_conf *conf) {
+  return !conf->client_cert || (conf->ca ? conf->ca_n > 0 : conf->verify != NULL);
+}
+
+const struct quic_client *quic_conn_client(const struct quic_conn *c) {
+  return c->up ? c->client : NULL;
+}
+
 int quic_verify_peer(gnutls_session_t tls) {
   struct quic_conn *c = ((ngtcp2_crypto_conn_ref *)gnutls_session_get_ptr(tls))->user_data;
-  struct tls_client_config of_client = {
-      .trust = TLS_TRUST_CHAIN, .verify = c->ep->conf.verify, .user = c->ep->conf.user};
+  struct tls_client_config of_client = {.trust = c->ep->conf.ca ? TLS_TRUST_CA : TLS_TRUST_CHAIN,
+                                        .ca = c->ep->conf.ca,
+                                        .ca_n = c->ep->conf.ca_n,
+                                        .verify = c->ep->conf.verify,
+                                        .user = c->ep->conf.user};
   const struct tls_client_config *trust = c->server ? &of_client : &c->trust;
   struct chain k = {.count = 0};
   unsigned count = 0;
@@ -107,6 +140,8 @@ int quic_verify_peer(gnutls_session_t tls) {
     err = check(&k, trust, !c->server);
   if (!err && trust->verify)
     err = trust->verify(trust->user, &k.peer);
+  if (!err && c->server)
+    err = note_client(c, &k);
   for (unsigned i = 0; i < k.count; i++)
     gnutls_x509_crt_deinit(k.crt[i]);
   c->tls_err = err;

@@ -8,6 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <gnutls/gnutls.h>
+#include <time.h>
+
 #include "../quic_pair.h"
 #include "io/budget.h"
 
@@ -184,6 +187,68 @@ static void a_client_shows_its_certificate(void **state) {
     cert_unref(leaf);
     tls_cert_unref(cert);
   }
+}
+
+static time_t in_ten_days(time_t *t) {
+  time_t then = time(NULL) + 10 * 24 * 3600;
+  return t ? *t = then : then;
+}
+
+/* Devices of this relay's CA show the leaf alone; whose it is and until when goes up with the connection. */
+static void a_device_is_known_by_the_relays_own_ca(void **state) {
+  (void)state;
+  static const char *const device[] = {"device.test"};
+  enum { OURS, NONE, FOREIGN, EXPIRED, FOR_SERVERS } row;
+  struct beam_error e = BEAM_ERROR_INIT;
+  for (row = OURS; row <= FOR_SERVERS; row++) {
+    struct ca *other;
+    struct cert *leaf;
+    struct tls_cert *cert;
+    if (row) {
+      assert_int_equal(down(NULL), 0);
+      assert_int_equal(up(NULL), 0);
+    }
+    assert_int_equal(ca_ephemeral(&other, &e), 0);
+    assert_int_equal(ca_issue(row == FOREIGN ? other : p->ca, device, 1,
+                              row == FOR_SERVERS ? CA_SERVER : CA_CLIENT, 24, &leaf, &e),
+                     0);
+    assert_int_equal(tls_cert_new(leaf->leaf.p, leaf->leaf.n, leaf->key.p, leaf->key.n, &cert), 0);
+    p->sc.client_cert = true;
+    p->sc.ca = ca_pem(p->ca);
+    p->sc.ca_n = strlen(ca_pem(p->ca));
+    p->sc.tickets = true;
+    p->cc.tls.trust = TLS_TRUST_ANY; /* by then its own certificate has expired, too */
+    p->cc.tls.cert = row == NONE ? NULL : cert;
+    if (row == EXPIRED)
+      gnutls_global_set_time_function(in_ten_days);
+    if (row <= NONE) {
+      pair_meet(p);
+      assert_null(quic_conn_client(p->a.c));
+      const struct quic_client *c = quic_conn_client(p->b.c);
+      assert_int_equal(c != NULL, row == OURS);
+      if (c) {
+        assert_memory_equal(c->sha256, leaf->fingerprint, 32);
+        assert_string_equal(c->name, device[0]);
+        assert_int_equal(c->not_after, leaf->not_after);
+      }
+      pair_turn(p, 100);
+      const uint8_t *session;
+      size_t n; /* a session would outlive the certificate */
+      assert_int_equal(quic_conn_session(p->a.c, &session, &n), row == OURS ? BEAM_ERR_NOT_FOUND : 0);
+    } else {
+      assert_int_equal(pair_listen(p), 0);
+      assert_int_equal(pair_connect(p), 0);
+      PAIR_UNTIL(p, p->a.closed);
+      assert_int_equal(p->accepted, 0);
+    }
+    gnutls_global_set_time_function(time);
+    cert_unref(leaf);
+    tls_cert_unref(cert);
+    ca_free(other);
+  }
+  p->sc.ca = NULL; /* asked for, and nothing to trust it by */
+  struct quic_endpoint *none;
+  assert_int_equal(quic_endpoint_server(l, "127.0.0.1", 444, false, &p->sc, &none), BEAM_ERR_INVALID);
 }
 
 static void nobody_answers(void **state) {
@@ -804,6 +869,7 @@ int main(void) {
       TEST(refusals),
       TEST(trusted_by_ca_and_name),
       TEST(a_client_shows_its_certificate),
+      TEST(a_device_is_known_by_the_relays_own_ca),
       TEST(nobody_answers),
       TEST(the_first_packet_is_lost),
       TEST(a_handshake_survives_loss),

@@ -225,6 +225,7 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
     c.proxy = o->proxy;
   }
   c.transport = o->transport;
+  c.congestion = congestion_of(o);
   c.kind = kind_of(o);
   c.remote_port = (uint16_t)o->remote_port;
   c.proxy_protocol = o->proxy_protocol ? o->proxy_protocol[0] - '0' : 0;

@@ -129,6 +129,7 @@ static int start(const struct options *o, const char *data, struct running *run,
   c.tcp_ports = o->tcp_ports;
   c.udp_ports = o->udp_ports;
   c.udp_idle_ms = o->udp_idle * 1000;
+  c.congestion = congestion_of(o);
   c.tls_cert = o->tls_cert;
   c.tls_key = o->tls_key;
   c.agent_token_file = o->agent_token_file;

@@ -36,6 +36,7 @@ int embedded_start(const struct options *o, const struct cli_env *env, beam_rela
   long cpus = sysconf(_SC_NPROCESSORS_ONLN);
   c.workers = o->workers ? o->workers : cpus > 1 ? 2 : 1;
   c.port_fallback = 1;
+  c.congestion = congestion_of(o);
   c.tcp_ports = o->tcp_ports ? o->tcp_ports : "20000-20999";
   c.udp_ports = o->udp_ports ? o->udp_ports : "20000-20999";
   c.udp_idle_ms = o->udp_idle * 1000;

@@ -30,7 +30,8 @@ struct options {
 
   /* tunnel */
   unsigned port;
-  const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *proxy;
+  const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *congestion,
+      *proxy;
   bool takeover, https, local;
   bool private;
   unsigned remote_port;
@@ -61,6 +62,10 @@ const char *options_keep(struct options *o, const char *text, size_t n);
 
 /* Did the user type this flag, rather than set it once and forget it? */
 bool options_typed(const struct options *o, const char *name);
+
+static inline enum beam_congestion congestion_of(const struct options *o) {
+  return o->congestion && o->congestion[0] == 'c' ? BEAM_CONGESTION_CUBIC : BEAM_CONGESTION_BBR;
+}
 
 /* The environment's value; empty ones count as absent. */
 const char *env_get(const struct cli_env *env, const char *name);

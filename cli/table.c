@@ -23,6 +23,7 @@ const struct opt opt_table[] = {
     {"remote-port", NULL, 0, OPT_PORT, CMD_TCP | CMD_UDP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
     {"proxy-protocol", NULL, 0, OPT_CHOICE, CMD_TCP | CMD_TLS, AT(proxy_protocol), "1|2", "1,2", true, "BEAM_PROXY_PROTOCOL", "tell the local service who the visitor is, by a PROXY protocol header"},
     {"transport", NULL, 0, OPT_CHOICE, LINKS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
+    {"congestion", NULL, 0, OPT_CHOICE, LINKS | CMD_RELAY, AT(congestion), "bbr|cubic", "bbr,cubic", true, "BEAM_CONGESTION", "how what is sent over QUIC is paced (bbr)"},
     {"proxy", NULL, 0, OPT_TEXT, LINKS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},

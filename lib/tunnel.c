@@ -32,6 +32,9 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
     return err_set(err, BEAM_ERR_UNSUPPORTED,
                    "leave proxy_protocol at 0; the visitor's address stays with the relay",
                    "a UDP tunnel cannot say who its visitors are: there is no connection to begin with it");
+  if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
+    return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
+                   "there is no congestion control %d", (int)c->congestion);
   if (!c->local_host || !*c->local_host)
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)

@@ -89,6 +89,10 @@ typedef void (*beam_log_fn)(void *user, enum beam_log_level level, const char *l
 /* Where log lines go (NULL: nowhere, the default) and from which level on. Process-wide; call before anything else is made. */
 BEAM_API void beam_log_to(beam_log_fn fn, void *user, enum beam_log_level level);
 
+/* How a sender over QUIC finds out what a path carries. BBR goes by what arrives and how long it takes, and is fast where packets are lost for other reasons than
+ * too much of them; CUBIC goes by losses, as most of the network does. */
+enum beam_congestion { BEAM_CONGESTION_BBR = 0, BEAM_CONGESTION_CUBIC = 1 };
+
 /* An event loop: one thread's. */
 typedef struct beam_loop beam_loop;
 

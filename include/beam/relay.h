@@ -52,6 +52,7 @@ struct beam_relay_config {
   const char *udp_ports; /* the same for UDP tunnels; NULL: as tcp_ports; "none": no UDP tunnels */
   uint32_t
       udp_idle_ms; /* a UDP visitor who is silent for so long is forgotten; 0: 120000, and 30000 for one who only ever asked (never longer than this) */
+  enum beam_congestion congestion; /* over QUIC, of what this side sends */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }

@@ -99,6 +99,7 @@ struct beam_tunnel_config {
   const char *transport; /* "auto" (NULL): the best that gets through; "quic", "h2" or "ws": that one alone */
   const char *
       proxy; /* "http://[USER:PASSWORD@]HOST[:PORT]" or "socks5://...": the relay is reached through it. "" or "none": directly. NULL: as HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment say */
+  enum beam_congestion congestion; /* over QUIC, of what this side sends */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }

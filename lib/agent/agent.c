@@ -243,6 +243,7 @@ static int prepare(struct agent *a, struct beam_error *err) {
                                    .net = a->net,
                                    .relay = a->conf.relay,
                                    .transport = a->conf.transport,
+                                   .cubic = a->conf.congestion == BEAM_CONGESTION_CUBIC,
                                    .proxy = a->conf.proxy,
                                    .data_dir = a->conf.data_dir,
                                    .relay_ca = a->conf.relay_ca,

@@ -15,6 +15,7 @@ struct reach_conf { /* all but relay, transport and proxy is borrowed for the re
   const char *
       relay; /* HOST[:PORT]; wss://HOST[:PORT] and ws://HOST[:PORT]: WebSocket only, the latter without outer TLS */
   const char *transport; /* NULL, "auto", "quic", "h2", "ws" */
+  bool cubic;            /* over QUIC; else BBR */
   const char *proxy;     /* NULL: ask the environment; "": none */
   const char *data_dir;
   const char *relay_ca; /* NULL: trust on first use */

@@ -245,6 +245,7 @@ static int start_quic(struct uplink *u) {
                                        .link = true,
                                        .user = u},
                                .peer_bidi = LIMIT_LINK_STREAMS,
+                               .cubic = u->conf.cubic,
                                .session = u->session,
                                .session_n = u->session_n,
                                .early = u->offer,

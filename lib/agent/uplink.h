@@ -30,6 +30,7 @@ struct uplink_conf { /* borrowed until the outcome */
   const char *pin_name;      /* "host:port", the key in known_relays */
   const struct proxy *proxy; /* kind PROXY_NONE: none */
   bool plain;                /* ws without outer TLS */
+  bool cubic;                /* quic: not BBR */
   const char *data_dir;
   const uint8_t *ca; /* 32 bytes: the only CA accepted; NULL: trust on first use */
   const struct key *device;

@@ -94,6 +94,7 @@ struct udp_memnet_conf {
   size_t first_hop;   /* largest that can be sent: beyond it sending fails; 0: any */
   unsigned rate;      /* bytes a ms each way, through one queue; 0: no limit */
   unsigned queue_ms;  /* what would wait longer in it is lost */
+  unsigned mark_ms;   /* what knows ECN and waits longer is marked (CE); 0: nothing is */
   /* May change the packet in place, also its length (down). May be NULL. */
   void (*mangle)(void *user, uint8_t *p, size_t *n);
   void *user;

@@ -111,7 +111,7 @@ static bool queue(struct memnet *m, bool from_server, size_t n, uint64_t *ms) {
 static void launch(struct memsock *k, const struct sockaddr_storage *to, uint8_t ecn, const uint8_t *p,
                    size_t n) {
   struct memnet *m = k->net;
-  uint64_t waits;
+  uint64_t waits = 0;
   bool arrives = !is_lost(m, k->server, n) && queue(m, k->server, n, &waits);
   struct flying *f = arrives ? calloc(1, sizeof *f + n) : NULL;
   if (!f)
@@ -119,7 +119,7 @@ static void launch(struct memsock *k, const struct sockaddr_storage *to, uint8_t
   f->net = m;
   f->from = k->u.addr;
   f->to = *to;
-  f->ecn = ecn;
+  f->ecn = ecn != UDP_NOT_ECT && m->conf.mark_ms && waits > m->conf.mark_ms ? UDP_CE : ecn;
   f->n = n;
   memcpy(f->p, p, n);
   if (m->conf.mangle)

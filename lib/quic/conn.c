@@ -302,6 +302,7 @@ void quic_conn_input(struct quic_conn *c, const struct udp_packet *p) {
   c->heard = loop_now(c->loop);
   if (c->watch_heard)
     *c->watch_heard = c->heard;
+  c->ce_packets += p->ecn == UDP_CE;
   int err = ngtcp2_conn_read_pkt(c->ng, &path, &info, p->p, p->n, alarm_now(c->loop));
   if (err)
     quic_conn_failed(c, err);
@@ -426,6 +427,8 @@ void quic_conn_info(struct quic_conn *c, struct quic_conn_info *out) {
   out->window = info.cwnd;
   out->payload = ngtcp2_conn_get_path_max_tx_udp_payload_size(c->ng);
   out->sent = c->sent_packets;
+  out->ect = c->ect_packets;
+  out->ce = c->ce_packets;
   out->resumed = c->up && gnutls_session_is_resumed(c->tls);
   out->early = c->up && gnutls_session_get_flags(c->tls) & GNUTLS_SFLAGS_EARLY_DATA;
 }

@@ -205,7 +205,7 @@ struct quic_conn {
   unsigned late; /* packets that came while lingering */
   uint64_t reset_second;
   unsigned resets;
-  uint64_t sent_packets;
+  uint64_t sent_packets, ect_packets, ce_packets;
   struct quic_flight flight;
 
   unsigned server : 1;

@@ -128,11 +128,12 @@ struct loop *quic_conn_loop(const struct quic_conn *c);
 
 struct quic_conn_info {
   uint32_t rtt_us;
-  uint64_t window; /* congestion window, bytes */
-  size_t payload;  /* of one packet: what path MTU discovery found */
-  uint64_t sent;   /* packets */
-  bool resumed;    /* no certificates were shown */
-  bool early;      /* early data was taken */
+  uint64_t window;  /* congestion window, bytes */
+  size_t payload;   /* of one packet: what path MTU discovery found */
+  uint64_t sent;    /* packets */
+  bool resumed;     /* no certificates were shown */
+  bool early;       /* early data was taken */
+  uint64_t ect, ce; /* packets sent that know ECN; packets that came with a mark */
 };
 void quic_conn_info(struct quic_conn *c, struct quic_conn_info *out);
 

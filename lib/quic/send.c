@@ -205,6 +205,7 @@ static long write_packets(struct quic_conn *c, uint64_t ts) {
       break;
     add_to_run(e, &k, (size_t)n);
     c->sent_packets++;
+    c->ect_packets += k.info.ecn != UDP_NOT_ECT;
     quic_flight_sent(&c->flight, (size_t)n, k.fresh);
     total += (size_t)n;
   }

@@ -107,6 +107,7 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .forward = r->workers_n > 1 ? forward : NULL,
                                     .reset_key = r->quic_key,
                                     .tickets = true,
+                                    .cubic = r->conf.congestion == BEAM_CONGESTION_CUBIC,
                                     .peer_bidi = 1, /* the agent's control stream */
                                     .user = &w->tls_ctx[i]};
     if (w->quic[i] || !strncmp(r->tls_spec[i].host, "unix:", 5))

@@ -106,6 +106,9 @@ static int check_config(struct relay *r, struct beam_error *err) {
   if (!c->tls_cert != !c->tls_key)
     return err_set(err, BEAM_ERR_INVALID, "give both --tls-cert and --tls-key, or none",
                    "a certificate and its key belong together");
+  if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
+    return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
+                   "there is no congestion control %d", (int)c->congestion);
   if (c->workers > LIMIT_WORKERS)
     return err_set(err, BEAM_ERR_INVALID, NULL, "%u workers are more than the %u there can be", c->workers,
                    LIMIT_WORKERS);

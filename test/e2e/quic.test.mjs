@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
 import { serve, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import { setUpAcross } from './lib/box.mjs';
 import { tempDir } from './lib/run.mjs';
 
 delete process.env.BEAM_TEST_TRANSPORT;
@@ -81,4 +82,21 @@ test('a relay that was killed and is there again is noticed by the next packet',
   assert.equal((await visitor(w.relay, agent).visit('/')).text, 'hello');
   await agent.stop();
   await w.relay.stop();
+});
+
+test('packets know ECN, whichever congestion control was asked for', async (t) => {
+  for (const congestion of ['bbr', 'cubic']) {
+    // So narrow a wire marks what waits behind one packet; nothing but the link crosses it.
+    const s = await setUpAcross(t, {
+      wire: { delay: 5, rate: 1, queue: 500, ecn: 1 },
+      relayArgs: ['--congestion', congestion],
+      agentArgs: [...agentArgs, '--congestion', congestion],
+    });
+    if (!s) return;
+    for (let i = 0; i < 5; i++) assert.equal((await s.visit()).status, 200);
+    const { ab, ba } = await s.box.stats();
+    assert.ok(ab.marked + ba.marked > 0, `${congestion}: ${ab.packets + ba.packets} packets, none marked`);
+    await s.agent.stop();
+    await s.relay.stop();
+  }
 });

@@ -115,6 +115,28 @@ static void does_not_starve_behind_others(void **state) {
   end();
 }
 
+/* A queue that marks instead of losing is heard: the receiver sees the marks, CUBIC's window stays small, and nothing is lost. */
+static void answers_marks(void **state) {
+  (void)state;
+  uint64_t window[2];
+  for (int marks = 0; marks < 2; marks++) {
+    struct quic_conn_info a, b;
+    begin(true);
+    p->memnet.mark_ms = marks ? 2 : 0;
+    udp_memnet_set(p->net, &p->memnet);
+    pour(3000);
+    quic_conn_info(p->a.c, &a);
+    quic_conn_info(p->b.c, &b);
+    assert_true(a.ect > a.sent / 2);
+    assert_true(marks ? b.ce > 10 : !b.ce);
+    window[marks] = a.window;
+    pour(3000);
+    assert_true(got > (size_t)RATE * 3000 / 100 * 75);
+    end();
+  }
+  assert_true(window[1] < window[0] / 2);
+}
+
 /* Without bulk there is no limit, however the round trips vary. */
 static void lets_small_streams_be(void **state) {
   (void)state;
@@ -137,6 +159,7 @@ static void lets_small_streams_be(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(leaves_the_queue_short), cmocka_unit_test(follows_a_wider_path),
-      cmocka_unit_test(does_not_starve_behind_others), cmocka_unit_test(lets_small_streams_be)};
+      cmocka_unit_test(does_not_starve_behind_others), cmocka_unit_test(answers_marks),
+      cmocka_unit_test(lets_small_streams_be)};
   return cmocka_run_group_tests_name("quic/flight", tests, NULL, NULL);
 }

@@ -126,6 +126,16 @@ static int on_handshake_confirmed(ngtcp2_conn *ng, void *user) {
   return 0;
 }
 
+/* The peer's address changed, and is proved: it is another path. */
+static int on_path(ngtcp2_conn *ng, uint32_t flags, const ngtcp2_path *path, const ngtcp2_path *old,
+                   ngtcp2_path_validation_result result, void *user) {
+  (void)ng, (void)flags, (void)path, (void)old;
+  struct quic_conn *c = user;
+  if (c->server && result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS)
+    quic_flight_moved(&c->flight);
+  return 0;
+}
+
 static int on_datagram(ngtcp2_conn *ng, uint32_t flags, const uint8_t *p, size_t n, void *user) {
   (void)ng, (void)flags;
   quic_datagram_received(user, p, n);
@@ -200,6 +210,7 @@ static const ngtcp2_callbacks callbacks = {
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,
     .delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb,
     .recv_datagram = on_datagram,
+    .path_validation = on_path,
     .get_path_challenge_data = ngtcp2_crypto_get_path_challenge_data_cb,
     .version_negotiation = ngtcp2_crypto_version_negotiation_cb,
     .tls_early_data_rejected = on_early_rejected,

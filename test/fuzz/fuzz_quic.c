@@ -1,6 +1,6 @@
 /* A link over QUIC whose other side says anything: packets are changed on the wire, or, where that would only be dropped, their frames before they
  * are encrypted. Byte 0: bit 0 who lies (relay, agent), bit 1 on the wire, bit 2 from the first packet on (else after the greeting), bit 3 Retry,
- * bit 4 streams are aborted, bit 5 the link moves; byte 1: how many packets pass between two lies; the rest: offset, count, bytes of each lie. */
+ * bit 4 streams are aborted, bit 5 the link moves, bit 6 it resumes a session, with early data; byte 1: how many packets pass between two lies; the rest: offset, count, bytes of each lie. */
 #include "fuzz.h"
 
 #include <arpa/inet.h>
@@ -8,6 +8,7 @@
 
 #include "identity/ca.h"
 #include "io/budget.h"
+#include "link/greet.h"
 #include "link/link.h"
 #include "quic/conn.h"
 
@@ -57,7 +58,8 @@ static int encrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp2_c
 static const char *const alpn[] = {"beam/1", NULL};
 static struct tls_cert *cert;
 static struct link *relay, *agent;
-static bool over; /* who comes late is not let in */
+static bool over;                    /* who comes late is not let in */
+static struct quic_conn *earlier[2]; /* the connection whose session is resumed: its client, its server */
 static unsigned closed[2];
 
 static struct tls_cert *choose(void *user, const char *sni, const char *which) {
@@ -67,7 +69,7 @@ static struct tls_cert *choose(void *user, const char *sni, const char *which) {
 
 static void on_control(void *user, const beam_Control *m) {
   (void)user;
-  MUST(m->which_kind <= beam_Control_error_tag);
+  MUST(m->which_kind <= beam_Control_offer_tag);
 }
 static void on_link_closed(void *user, int reason) {
   MUST(!(*(unsigned *)user)++ && reason < BEAM_AGAIN);
@@ -103,8 +105,48 @@ static void on_stream(void *user, struct stream *s) {
 }
 static const struct link_events events = {NULL, on_stream, on_control, on_link_closed, NULL};
 
+/* --- a session of before --- */
+
+static void on_earlier(void *user) {
+  (void)user;
+}
+static void on_earlier_closed(void *user, int reason) {
+  (void)reason;
+  quic_conn_close(*(struct quic_conn **)user, BEAM_ERR_CLOSED);
+  *(struct quic_conn **)user = NULL;
+}
+static const struct quic_conn_events earlier_events = {.ready = on_earlier, .closed = on_earlier_closed};
+
+static uint8_t session[LIMIT_QUIC_SESSION], early[64];
+
+static void make_session(struct loop *l, const struct sockaddr_storage *to, struct quic_client_conf *cc) {
+  const uint8_t *at;
+  MUST(!quic_connect(l, to, cc, &earlier[0]));
+  quic_conn_own(earlier[0], &earlier_events, &earlier[0]);
+  loop_run_for(l, 30);
+  if (!earlier[0] || quic_conn_session(earlier[0], &at, &cc->session_n))
+    return;
+  memcpy(session, at, cc->session_n);
+  cc->session = session;
+  cc->early = early;
+  cc->early_n = (size_t)greet_offer(early, sizeof early);
+}
+
+static void end_session(struct loop *l) {
+  for (int i = 0; i < 2; i++) {
+    quic_conn_close(earlier[i], BEAM_ERR_CLOSED);
+    earlier[i] = NULL;
+  }
+  loop_run_for(l, 10);
+}
+
 static void accepted(void *user, struct quic_conn *c) {
   (void)user;
+  if (earlier[0] && !earlier[1]) {
+    earlier[1] = c;
+    quic_conn_own(c, &earlier_events, &earlier[1]);
+    return;
+  }
   if (relay || over) {
     quic_conn_close(c, BEAM_ERR_REFUSED);
     return;
@@ -170,7 +212,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
                                 .choose = choose,
                                 .accept = accepted,
                                 .peer_bidi = 1,
-                                .always_retry = p[0] & 8};
+                                .always_retry = p[0] & 8,
+                                .tickets = true};
   struct quic_client_conf cc = {.net = net,
                                 .tls = {.alpn = alpn, .trust = TLS_TRUST_ANY, .link = true},
                                 .peer_bidi = LIMIT_LINK_STREAMS};
@@ -179,6 +222,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
   struct sockaddr_storage to = {0};
   memcpy(&to, &addr, sizeof addr);
   MUST(!quic_endpoint_server(l, "127.0.0.1", 443, false, &sc, &e));
+  if (p[0] & 64) {
+    input.lying = false;
+    make_session(l, &to, &cc);
+    end_session(l);
+    input.lying = p[0] & 4;
+  }
   MUST(!quic_connect(l, &to, &cc, &c) && !link_quic_new(c, LINK_AGENT, &agent));
   link_own(agent, &events, &closed[1]);
   loop_run_for(l, 30);

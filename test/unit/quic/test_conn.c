@@ -616,6 +616,52 @@ static void a_client_moves_to_another_address(void **state) {
   stream_close(s, 0);
 }
 
+/* The same on real sockets: a stream under way goes on from each new port, whole and in order. */
+static void a_move_on_real_sockets(void **state) {
+  (void)state;
+  enum { TOTAL = 8 * 1024 * 1024, MOVES = 3 };
+  static uint8_t block[64 * 1024];
+  struct loop *virtual_one = l;
+  struct pair *before = p;
+  struct stream *s;
+  size_t sent = 0, got = 0;
+  assert_int_equal(loop_new(&l), 0);
+  assert_non_null(p = calloc(1, sizeof *p));
+  pair_init(p, l);
+  pair_meet(p);
+  assert_int_equal(quic_conn_open(p->b.c, true, &s), 0); /* a download, as most are */
+  PAIR_UNTIL(p, p->a.streams == 1);
+  struct stream *in = p->a.stream[0];
+  for (unsigned moves = 0; got < TOTAL;) {
+    for (size_t room; sent < TOTAL && (room = stream_room(s)) > 0;) {
+      size_t n = room < sizeof block ? room : sizeof block;
+      for (size_t i = 0; i < n; i++)
+        block[i] = (uint8_t)((sent + i) % 251);
+      sent += stream_write(s, block, n);
+    }
+    pair_turn(p, 1);
+    size_t n = stream_waiting(in);
+    const uint8_t *at = evbuffer_pullup(stream_input(in), (ev_ssize_t)n);
+    for (size_t i = 0; i < n; i++)
+      if (at[i] != (got + i) % 251)
+        fail_msg("byte %zu is another's", got + i);
+    got += n;
+    stream_consume(in, n);
+    if (moves < MOVES && got > TOTAL / (MOVES + 1) * (moves + 1))
+      moves += quic_conn_rebind(p->a.c) == 0; /* AGAIN: no further connection id yet */
+    if (got == TOTAL)
+      assert_int_equal(moves, MOVES);
+    assert_int_equal(p->a.closed + p->b.closed, 0);
+  }
+  stream_close(s, 0);
+  pair_fini(p);
+  free(p);
+  loop_free(l);
+  l = virtual_one;
+  p = before;
+  assert_int_equal(pair_listen(p), 0); /* what down() expects */
+}
+
 static void keys_change(void **state) {
   (void)state;
   struct stream *s;
@@ -885,6 +931,7 @@ int main(void) {
       TEST(strangers_are_answered_sparingly),
       TEST(a_packet_finds_its_worker),
       TEST(a_client_moves_to_another_address),
+      TEST(a_move_on_real_sockets),
       TEST(keys_change),
       TEST(packets_grow_to_what_the_path_carries),
       TEST(one_way_streams),

@@ -131,7 +131,7 @@ static void answers_marks(void **state) {
     assert_true(marks ? b.ce > 10 : !b.ce);
     window[marks] = a.window;
     pour(3000);
-    assert_true(got > (size_t)RATE * 3000 / 100 * 75);
+    assert_true(got > (size_t)RATE * 3000 / 100 * 50); /* two milliseconds of queue are little for CUBIC */
     end();
   }
   assert_true(window[1] < window[0] / 2);

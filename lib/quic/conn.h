@@ -184,7 +184,7 @@ struct quic_conn {
   struct quic_stream *early; /* client: written to before the handshake; the first that is opened */
   unsigned orphans;
   struct quic_stream
-      *listeners; /* uthash by quarter: of one initiator and kind, as all data streams of a link are */
+      *listeners;   /* uthash by quarter: of one initiator and kind, as all data streams of a link are */
   size_t early_n;   /* server: bytes that came so */
   uint8_t *session; /* client: to resume by */
   size_t session_n;

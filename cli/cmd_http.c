@@ -18,6 +18,11 @@
 #include <time.h>
 #include <unistd.h>
 
+enum {
+  LINKS_SHOWN = 64, /* four relays with eight links, and those that drain */
+  FRESH_MS = 500,   /* a loop that does not answer within this has worse to do than telling its links */
+};
+
 /* What the control thread may read while the loop's thread runs. */
 struct snapshot {
   pthread_mutex_t lock;
@@ -25,6 +30,15 @@ struct snapshot {
   char transport[16], reason[400];
   struct timespec transport_at; /* since when */
   uint64_t requests, reconnects;
+  struct link_snapshot {
+    char relay[300], url[300], state[16], transport[16], reason[400], why[320];
+    unsigned streams;
+    bool draining;
+    uint64_t since_ms;
+  } links[LINKS_SHOWN];
+  unsigned links_n;
+  uint64_t taken, asked; /* of the links: which asking they answer */
+  pthread_cond_t fresh;
 };
 
 struct running {
@@ -38,6 +52,20 @@ struct running {
   struct snapshot now;
   int status;
 };
+
+static int snapshot_init(struct snapshot *s) {
+  pthread_condattr_t monotonic;
+  int r = pthread_mutex_init(&s->lock, NULL);
+  if (r == 0)
+    r = pthread_condattr_init(&monotonic);
+  if (r == 0)
+    r = pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  if (r == 0)
+    r = pthread_cond_init(&s->fresh, &monotonic);
+  if (r == 0)
+    pthread_condattr_destroy(&monotonic);
+  return r;
+}
 
 static void copy(char *to, size_t cap, const char *from) {
   snprintf(to, cap, "%s", from ? from : "");
@@ -58,6 +86,30 @@ static void take_snapshot(struct running *run, const struct beam_tunnel_info *in
   copy(s->reason, sizeof s->reason, info->transport_reason);
   clock_gettime(CLOCK_BOOTTIME, &s->transport_at);
   s->transport_at.tv_sec -= (time_t)(info->transport_since_ms / 1000);
+  pthread_mutex_unlock(&s->lock);
+}
+
+/* On the loop, when somebody asks: streams come and go without a word. */
+static void take_links(void *user) {
+  struct running *run = user;
+  struct snapshot *s = &run->now;
+  struct beam_link_info k = {.size = sizeof k};
+  pthread_mutex_lock(&s->lock);
+  s->links_n = 0;
+  while (run->tunnel && s->links_n < LINKS_SHOWN && !beam_tunnel_link_info(run->tunnel, s->links_n, &k)) {
+    struct link_snapshot *l = &s->links[s->links_n++];
+    copy(l->relay, sizeof l->relay, k.relay);
+    copy(l->url, sizeof l->url, k.url);
+    copy(l->state, sizeof l->state, state_text(k.state));
+    copy(l->transport, sizeof l->transport, k.transport);
+    copy(l->reason, sizeof l->reason, k.transport_reason);
+    copy(l->why, sizeof l->why, k.why);
+    l->streams = k.streams;
+    l->draining = k.draining;
+    l->since_ms = k.since_ms;
+  }
+  s->taken = s->asked;
+  pthread_cond_broadcast(&s->fresh);
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -97,10 +149,44 @@ static uint64_t seconds_since(const struct timespec *then) {
   return now.tv_sec > then->tv_sec ? (uint64_t)(now.tv_sec - then->tv_sec) : 0;
 }
 
+static void ask_links(struct running *run) {
+  struct snapshot *s = &run->now;
+  struct timespec until;
+  clock_gettime(CLOCK_MONOTONIC, &until);
+  until.tv_nsec += FRESH_MS * 1000000l;
+  until.tv_sec += until.tv_nsec / 1000000000l;
+  until.tv_nsec %= 1000000000l;
+  uint64_t mine = ++s->asked;
+  if (beam_loop_post(run->loop, take_links, run))
+    return;
+  while (s->taken < mine && !pthread_cond_timedwait(&s->fresh, &s->lock, &until))
+    ;
+}
+
+static void put_links(const struct snapshot *s, struct json *j) {
+  json_list(j, "links");
+  for (unsigned i = 0; i < s->links_n; i++) {
+    const struct link_snapshot *l = &s->links[i];
+    json_item(j);
+    json_text(j, "relay", l->relay);
+    json_text(j, "url", l->url[0] ? l->url : NULL);
+    json_text(j, "state", l->state);
+    json_text(j, "transport", l->transport[0] ? l->transport : NULL);
+    json_text(j, "transport_reason", l->reason[0] ? l->reason : NULL);
+    json_whole(j, "since_s", l->since_ms / 1000);
+    json_whole(j, "streams", l->streams);
+    json_flag(j, "draining", l->draining);
+    json_text(j, "why", l->why[0] ? l->why : NULL);
+    json_item_end(j);
+  }
+  json_list_end(j);
+}
+
 static void status(void *user, struct json *j) {
   struct running *run = user;
   struct snapshot *s = &run->now;
   pthread_mutex_lock(&s->lock);
+  ask_links(run);
   json_text(j, "kind", "tunnel");
   json_text(j, "speaks", kind_text(run->say.kind));
   json_whole(j, "pid", (uint64_t)getpid());
@@ -118,6 +204,7 @@ static void status(void *user, struct json *j) {
   json_text(j, "why", s->why[0] ? s->why : NULL);
   json_whole(j, "requests", s->requests);
   json_whole(j, "reconnects", s->reconnects);
+  put_links(s, j);
   pthread_mutex_unlock(&s->lock);
 }
 
@@ -273,7 +360,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
   if (find_target(o, &t, &e) != 0 || check_flags(o, &e) != 0)
     return report(out, &e);
   log_setup(o, out);
-  if (pthread_mutex_init(&run.now.lock, NULL) != 0 || beam_loop_new(&run.loop) != 0) {
+  if (snapshot_init(&run.now) != 0 || beam_loop_new(&run.loop) != 0) {
     fail(&e, BEAM_ERR_SYSTEM, "raise the limit of open files", "cannot make an event loop");
     return report(out, &e);
   }
@@ -285,6 +372,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
   beam_relay_stop(run.relay);
   control_close(run.control);
   beam_loop_free(run.loop);
+  pthread_cond_destroy(&run.now.fresh);
   pthread_mutex_destroy(&run.now.lock);
   return code;
 }

@@ -12,6 +12,28 @@ static const char *field(const char *status, const char *key, char room[512], co
   return json_get(status, key, room, 512) && room[0] ? room : otherwise;
 }
 
+/* A line for each link, and for each relay without one; when there is but one of them, only what there is to say about it. */
+static void show_links(struct output *out, const char *status) {
+  char relay[512], link[512], since[512], streams[512], text[512], draining[512];
+  bool several = json_get_item(status, "links", 1) != NULL;
+  const char *item;
+  for (unsigned i = 0; (item = json_get_item(status, "links", i)); i++) {
+    const char *why = field(item, "why", text, NULL), *over = field(item, "transport", link, NULL);
+    if (!why)
+      why = field(item, "transport_reason", text, NULL);
+    const char *ends = strcmp(field(item, "draining", draining, ""), "true") ? "" : ", draining";
+    if (several && over)
+      out_line(out, "         %s over %s for %s s, %s open%s%s%s", field(item, "relay", relay, "?"), over,
+               field(item, "since_s", since, "0"), field(item, "streams", streams, "0"), ends,
+               why ? ": " : "", why ? why : "");
+    else if (several)
+      out_line(out, "         %s %s%s%s", field(item, "relay", relay, "?"), field(item, "state", link, "?"),
+               why ? ": " : "", why ? why : "");
+    else if (over && why)
+      out_line(out, "         link over %s: %s", over, why);
+  }
+}
+
 static void show(void *user, const char *path, const char *status) {
   (void)path;
   struct output *out = user;
@@ -29,8 +51,7 @@ static void show(void *user, const char *path, const char *status) {
       out, "%-8s %-7s %-13s %-44s %-28s %-12s %s", relay ? "relay" : "tunnel", field(status, "pid", pid, "?"),
       field(status, "state", state, "?"), field(status, relay ? "domain" : "url", name, "-"),
       field(status, relay ? "https" : "target", target, "-"), over, field(status, "requests", requests, "0"));
-  if (field(status, "transport_reason", what, NULL))
-    out_line(out, "         link over %s: %s", link, what);
+  show_links(out, status);
   if (field(status, "why", what, NULL))
     out_line(out, "         %s", what);
 }

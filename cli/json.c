@@ -85,9 +85,13 @@ static void put_string(struct json *j, const char *value) {
   put(j, "\"", 1);
 }
 
-static void put_key(struct json *j, const char *key) {
-  if (j->length > 1)
+static void comma(struct json *j) {
+  if (j->length && !strchr("{[", j->text[j->length - 1]))
     put(j, ",", 1);
+}
+
+static void put_key(struct json *j, const char *key) {
+  comma(j);
   put_string(j, key);
   put(j, ":", 1);
 }
@@ -135,6 +139,24 @@ void json_strings(struct json *j, const char *key, const char *const *values, si
       put(j, ",", 1);
     put_string(j, values[i]);
   }
+  put(j, "]", 1);
+}
+
+void json_list(struct json *j, const char *key) {
+  put_key(j, key);
+  put(j, "[", 1);
+}
+
+void json_item(struct json *j) {
+  comma(j);
+  put(j, "{", 1);
+}
+
+void json_item_end(struct json *j) {
+  put(j, "}", 1);
+}
+
+void json_list_end(struct json *j) {
   put(j, "]", 1);
 }
 
@@ -242,32 +264,59 @@ static const char *read_value(const char *p, struct sink *s) {
   return p == start ? NULL : p;
 }
 
-bool json_get(const char *object, const char *key, char *out, size_t cap) {
+/* The i-th object from a list's opening bracket on; NULL: there is none. */
+static const char *item_at(const char *p, unsigned i) {
+  struct sink none = {0};
+  for (p++; *p && *p != ']';) {
+    if (*p == '{' && !i--)
+      return p;
+    const char *next = *p == '"' ? read_string(p, &none) : p + 1;
+    if (!next)
+      return NULL;
+    p = next;
+  }
+  return NULL;
+}
+
+/* To the value of a top-level key; NULL: there is none. */
+static const char *value_of(const char *object, const char *key) {
   const char *p = skip_space(object);
-  if (cap == 0 || *p != '{')
-    return false;
+  struct sink none = {0};
+  if (*p != '{')
+    return NULL;
   for (p = skip_space(p + 1); *p == '"';) {
     char name[64];
     struct sink k = {name, sizeof name, 0, false};
     if (!(p = read_string(p, &k)))
-      return false;
+      return NULL;
     name[k.n] = 0;
     p = skip_space(p);
     if (*p != ':')
-      return false;
+      return NULL;
     p = skip_space(p + 1);
-    bool wanted = !k.full && strcmp(name, key) == 0, quoted = *p == '"';
-    struct sink v = {wanted ? out : NULL, cap, 0, false};
-    if (!(p = read_value(p, &v)))
-      return false;
-    if (wanted) {
-      out[v.n] = 0;
-      return !v.full && (quoted || strcmp(out, "null") != 0);
-    }
+    if (!k.full && strcmp(name, key) == 0)
+      return p;
+    if (!(p = read_value(p, &none)))
+      return NULL;
     p = skip_space(p);
     if (*p != ',')
-      return false;
+      return NULL;
     p = skip_space(p + 1);
   }
-  return false;
+  return NULL;
+}
+
+const char *json_get_item(const char *object, const char *key, unsigned i) {
+  const char *p = value_of(object, key);
+  return p && *p == '[' ? item_at(p, i) : NULL;
+}
+
+bool json_get(const char *object, const char *key, char *out, size_t cap) {
+  const char *p = cap ? value_of(object, key) : NULL;
+  struct sink v = {out, cap, 0, false};
+  bool quoted = p && *p == '"';
+  if (!p || *p == '[' || !read_value(p, &v))
+    return false;
+  out[v.n] = 0;
+  return !v.full && (quoted || strcmp(out, "null") != 0);
 }

@@ -13,8 +13,8 @@ const struct opt opt_table[] = {
     /* clang-format off */
     {"port", NULL, 'p', OPT_PORT, TUNNELS, AT(port), "PORT", NULL, true, "BEAM_PORT", "local port to share"},
     {"name", "subdomain", 's', OPT_TEXT, CMD_HTTP | CMD_TLS | CMD_TCP, AT(name), "NAME", NULL, true, "BEAM_NAME", "the wanted name; else one is drawn, and the same again next time"},
-    {"relay", NULL, 0, OPT_TEXT, LINKS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through (wss://HOST: one behind a web server); none: an embedded one that only this machine can reach"},
-    {"relay-ca", NULL, 0, OPT_TEXT, LINKS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA; else the first one met is remembered"},
+    {"relay", NULL, 0, OPT_LIST, LINKS, AT(relay), "HOST[:PORT]", NULL, true, "BEAM_RELAY", "relay to go through (wss://HOST: one behind a web server), repeatable: one name at several; none: an embedded one that only this machine can reach"},
+    {"relay-ca", NULL, 0, OPT_LIST, LINKS, AT(relay_ca), "FILE|sha256:HEX", NULL, true, "BEAM_RELAY_CA", "the relay's CA (of several: one for all, or one each); else the first one met is remembered"},
     {"token", NULL, 0, OPT_TEXT, LINKS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
     {"local-host", NULL, 0, OPT_TEXT, TUNNELS | CMD_CONNECT, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},

@@ -75,6 +75,10 @@ void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info) {
     agent_info(t->agent, info);
 }
 
+int beam_tunnel_link_info(beam_tunnel *t, unsigned index, struct beam_link_info *info) {
+  return t && info && info->size ? agent_link_info(t->agent, index, info) : BEAM_ERR_INVALID;
+}
+
 void beam_tunnel_close(beam_tunnel *t) {
   if (!t)
     return;

@@ -21,8 +21,9 @@ extern "C" {
 typedef struct beam_tunnel beam_tunnel;
 
 enum beam_tunnel_state {
-  BEAM_TUNNEL_CONNECTING = 0,   /* on the way to the relay for the first time */
-  BEAM_TUNNEL_ACTIVE = 1,       /* the name answers; told again when the transport or its reason changes */
+  BEAM_TUNNEL_CONNECTING = 0, /* on the way to the relay for the first time */
+  BEAM_TUNNEL_ACTIVE =
+      1, /* the name answers (at one relay at least); told again when a link, its transport or the reason for it changes */
   BEAM_TUNNEL_RECONNECTING = 2, /* the link is lost; trying again by itself, the name is kept */
   BEAM_TUNNEL_CLOSED = 3,       /* over: `error` says why; the last callback */
 };
@@ -62,6 +63,21 @@ struct beam_tunnel_info {
   uint64_t transport_since_ms; /* milliseconds over this transport */
 };
 
+/* One link of a tunnel, or a relay at which it has none just now. Strings are borrowed as those of beam_tunnel_info. */
+struct beam_link_info {
+  size_t size;
+  const char *relay;            /* "host:port" */
+  const char *relay_id;         /* fingerprint of its CA; NULL: never reached */
+  const char *url;              /* the tunnel's address at this relay; NULL: none yet */
+  enum beam_tunnel_state state; /* of the tunnel at this relay. CLOSED: for good */
+  const char *transport;        /* NULL: no link just now */
+  const char *transport_reason; /* why not a better one; NULL: it is the best */
+  uint64_t since_ms;            /* milliseconds this link is up; without one, in this state */
+  unsigned streams;             /* requests and connections on it now */
+  int draining;                 /* 1: it is let go once they have ended */
+  const char *why;              /* what is wrong at this relay; NULL: nothing */
+};
+
 /* One finished request. Strings are borrowed for the call; `path` has no query string. */
 struct beam_request {
   size_t size;
@@ -75,9 +91,9 @@ struct beam_request {
 struct beam_tunnel_config {
   size_t size; /* set by BEAM_TUNNEL_CONFIG_INIT */
   const char *
-      relay; /* "host[:port]", port 443 when absent; "wss://host" or "ws://host": WebSocket only, for a relay behind a web server. Required */
+      relay; /* "host[:port]", port 443 when absent; "wss://host" or "ws://host": WebSocket only, for a relay behind a web server. Several with commas between: the tunnel is at each of them under one name, as long as one is up it is active. Required */
   const char *
-      relay_ca; /* a PEM file, or "sha256:HEX" of the relay's CA; NULL: trust on first use, remembered in data_dir */
+      relay_ca; /* a PEM file, or "sha256:HEX" of the relay's CA; NULL: trust on first use, remembered in data_dir. With several relays: one for all, or one each with commas between */
   const char *token;      /* what the relay's owner gave; NULL: none */
   const char *name;       /* the wanted label ("shop"); NULL: the relay draws one, the same again next time */
   const char *local_host; /* NULL: "localhost", both address families */
@@ -111,6 +127,8 @@ BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *
                               struct beam_error *err);
 /* Fill `info` (size set by the caller). */
 BEAM_API void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info);
+/* Fill `info` (size set by the caller) for link `index`, from 0 on: the relays in their order, the links of each newest first. NOT_FOUND: there are not so many. */
+BEAM_API int beam_tunnel_link_info(beam_tunnel *t, unsigned index, struct beam_link_info *info);
 /* Unbind and free; requests in flight are aborted. No callback comes any more. NULL is accepted. */
 BEAM_API void beam_tunnel_close(beam_tunnel *t);
 

@@ -12,20 +12,36 @@
 #include "base/str.h"
 #include "identity/key.h"
 
+/* One of its relays, and what BOUND said there. */
+struct spot {
+  struct agent *a;
+  unsigned index;
+  struct home *home;
+  char *relay_ca;
+  bool asked; /* BIND is sent, its answer is not there */
+  enum beam_tunnel_state was;
+  char name[256], url[512], plain_url[512], dashboard[512];
+  uint16_t port;
+  struct beam_error why; /* code 0: nothing is wrong there */
+};
+
 struct agent {
   struct loop *loop;
   struct net *net;
   beam_tunnel *self;
   struct beam_tunnel_config conf; /* strings are our own copies */
   struct key *device;
-  struct home *home;
+  struct spot spots[LIMIT_AGENT_RELAYS];
+  unsigned spots_n;
   struct local *local;
-  struct entry *entry; /* BEAM_TUNNEL_ENTRY */
   struct net_watch *watch;
-  /* what info shows */
-  char name[256], url[512], plain_url[512], dashboard[512];
+  struct entry *entry;  /* BEAM_TUNNEL_ENTRY */
+  struct spot *through; /* ENTRY: where its connections are asked for */
+  enum beam_tunnel_state state;
+  uint64_t state_since;
+  bool once_active;
+  const struct spot *named; /* the last one that was bound: others are asked for the same name */
   uint64_t requests, bytes_in, bytes_out;
-  uint16_t public_port;
   /* the callback that is due */
   struct loop_task tell;
   struct beam_error tell_error;
@@ -43,29 +59,84 @@ static void tell(void *arg) {
     a->conf.on_state(a->conf.user, a->self, &info, e.code ? &e : NULL);
 }
 
+/* The one that info speaks of: the first that is up, else the first that still tries. */
+static struct spot *foremost(struct agent *a) {
+  struct home_view v;
+  struct spot *best = NULL;
+  for (unsigned i = 0; i < a->spots_n; i++) {
+    home_view(a->spots[i].home, &v);
+    if (v.state == BEAM_TUNNEL_ACTIVE)
+      return &a->spots[i];
+    if (!best && v.state != BEAM_TUNNEL_CLOSED)
+      best = &a->spots[i];
+  }
+  return best ? best : &a->spots[0];
+}
+
+static const char *or_null(const char *text) {
+  return text[0] ? text : NULL;
+}
+
 void agent_info(struct agent *a, struct beam_tunnel_info *out) {
   struct home_view v;
-  home_view(a->home, &v);
+  const struct spot *p = foremost(a), *bound = p->name[0] || !a->named ? p : a->named;
   uint64_t now = loop_now(a->loop);
+  unsigned reconnects = 0;
+  for (unsigned i = 0; i < a->spots_n; i++) {
+    home_view(a->spots[i].home, &v);
+    reconnects += v.reconnects;
+  }
+  home_view(p->home, &v);
   struct beam_tunnel_info i = {.size = out->size,
-                               .state = v.state,
-                               .name = a->name[0] ? a->name : NULL,
-                               .url = a->url[0] ? a->url : NULL,
-                               .plain_url = a->plain_url[0] ? a->plain_url : NULL,
-                               .dashboard = a->dashboard[0] ? a->dashboard : NULL,
+                               .state = a->state,
+                               .name = or_null(bound->name),
+                               .url = or_null(bound->url),
+                               .plain_url = or_null(bound->plain_url),
+                               .dashboard = or_null(bound->dashboard),
                                .relay = v.relay,
                                .relay_id = v.relay_id,
                                .transport = v.transport,
-                               .since_ms = now - v.state_since,
+                               .since_ms = now - a->state_since,
                                .requests = a->requests,
                                .bytes_in = a->bytes_in,
                                .bytes_out = a->bytes_out,
-                               .reconnects = v.reconnects,
+                               .reconnects = reconnects,
                                .kind = a->conf.kind,
-                               .public_port = a->public_port,
+                               .public_port = bound->port,
                                .transport_reason = v.reason,
                                .transport_since_ms = v.transport ? now - v.transport_since : 0};
   memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
+}
+
+int agent_link_info(struct agent *a, unsigned index, struct beam_link_info *out) {
+  struct home_view v;
+  struct home_link_view k;
+  uint64_t now = loop_now(a->loop);
+  for (unsigned i = 0; i < a->spots_n; i++) {
+    const struct spot *p = &a->spots[i];
+    home_view(p->home, &v);
+    if (index >= (v.links ? v.links : 1)) {
+      index -= v.links ? v.links : 1;
+      continue;
+    }
+    struct beam_link_info l = {.size = out->size,
+                               .relay = v.relay,
+                               .relay_id = v.relay_id,
+                               .url = or_null(p->url),
+                               .state = v.state,
+                               .since_ms = now - v.state_since,
+                               .why = p->why.code ? p->why.what : NULL};
+    if (home_link_view(p->home, index, &k)) {
+      l.transport = k.transport;
+      l.transport_reason = k.reason;
+      l.since_ms = now - k.since;
+      l.streams = k.streams;
+      l.draining = k.draining;
+    }
+    memcpy(out, &l, out->size < sizeof l ? out->size : sizeof l);
+    return 0;
+  }
+  return BEAM_ERR_NOT_FOUND;
 }
 
 /* What the visitor got: the service's status, or that of the page the relay shows for the way it failed. */
@@ -114,45 +185,137 @@ static int fill_connect(struct agent *a, beam_Control *m, uint32_t id, uint32_t 
   return str_copy(m->kind.connect.name, sizeof m->kind.connect.name, a->conf.name) ? 0 : BEAM_ERR_NAME;
 }
 
+/* Whoever asks without a name gets one drawn: another must not do the same before it is known which. */
+static bool must_wait(const struct spot *p) {
+  const struct agent *a = p->a;
+  bool tcp = a->conf.kind == BEAM_TUNNEL_TCP;
+  if (a->named || (tcp ? a->conf.remote_port != 0 : a->conf.name && *a->conf.name))
+    return false;
+  for (unsigned i = 0; i < a->spots_n; i++)
+    if (&a->spots[i] != p && a->spots[i].asked)
+      return true;
+  return false;
+}
+
+/* After the first time ask for the very name that was given, so that a reconnect never changes it; at another relay, whose domain may be another, for
+ * its first label, or the same port. */
+static int wanted(const struct spot *p, beam_Bind *b) {
+  const struct agent *a = p->a;
+  bool tcp = a->conf.kind == BEAM_TUNNEL_TCP;
+  b->port = a->conf.remote_port;
+  const char *name = p->name[0] ? p->name : a->named && !tcp ? a->named->name : a->conf.name;
+  if (!p->name[0] && a->named && tcp)
+    b->port = a->named->port;
+  if (name && !str_copy(b->name, sizeof b->name, name))
+    return BEAM_ERR_NAME;
+  if (!p->name[0] && a->named)
+    b->name[strcspn(b->name, ".")] = 0;
+  return 0;
+}
+
 static int on_ask(void *user, struct home *h, beam_Control *m) {
   (void)h;
-  struct agent *a = user;
+  struct spot *p = user;
+  struct agent *a = p->a;
   if (a->entry) /* no streams yet: may we, and is it there? */
     return fill_connect(a, m, HOME_BIND, 0);
+  if (must_wait(p))
+    return BEAM_AGAIN;
   m->which_kind = beam_Control_bind_tag;
   beam_Bind *b = &m->kind.bind;
   b->id = HOME_BIND;
   b->kind = (beam_TunnelKind)a->conf.kind;
-  b->port = a->conf.remote_port;
-  /* After the first time ask for the very name that was given, so that a reconnect never changes it. */
-  const char *name = a->name[0] ? a->name : a->conf.name ? a->conf.name : "";
-  if (!str_copy(b->name, sizeof b->name, name))
-    return BEAM_ERR_NAME;
+  int err = wanted(p, b);
+  if (err)
+    return err;
   b->takeover = a->conf.takeover != 0;
   b->local_port = a->conf.local_port;
   str_copy(b->framework, sizeof b->framework, a->conf.framework);
+  p->asked = true;
   return 0;
+}
+
+/* The name is known, or whoever asked for one failed: those that waited for it ask now. */
+static void answered(struct spot *p) {
+  struct agent *a = p->a;
+  if (!p->asked)
+    return;
+  p->asked = false;
+  for (unsigned i = 0; i < a->spots_n; i++)
+    if (&a->spots[i] != p)
+      home_bind(a->spots[i].home);
 }
 
 static void on_bound(void *user, struct home *h, const beam_Bound *b) {
   (void)h;
-  struct agent *a = user;
-  str_copy(a->name, sizeof a->name, b->name);
-  a->public_port = (uint16_t)b->port;
-  str_copy(a->url, sizeof a->url, b->url);
-  str_copy(a->plain_url, sizeof a->plain_url, b->plain_url);
-  str_copy(a->dashboard, sizeof a->dashboard, b->dashboard);
-  local_bind(a->local, a->name);
-  if (a->entry) {
-    str_fmt(a->url, sizeof a->url, "tcp://%s:%u", a->conf.local_host, a->conf.local_port);
+  struct spot *p = user;
+  struct agent *a = p->a;
+  str_copy(p->name, sizeof p->name, b->name);
+  str_copy(p->url, sizeof p->url, b->url);
+  str_copy(p->plain_url, sizeof p->plain_url, b->plain_url);
+  str_copy(p->dashboard, sizeof p->dashboard, b->dashboard);
+  p->port = (uint16_t)b->port;
+  p->why.code = 0;
+  a->named = p;
+  local_bind(a->local, p->index, p->name);
+  if (a->entry)
+    str_fmt(p->url, sizeof p->url, "tcp://%s:%u", a->conf.local_host, a->conf.local_port);
+  if (a->entry && a->through == p)
     entry_link(a->entry);
+  answered(p);
+}
+
+/* ENTRY: one relay is as good as another, so it stays with the one it has until that is lost. */
+static void choose_through(struct agent *a) {
+  struct home_view v;
+  if (a->through)
+    home_view(a->through->home, &v);
+  if (a->through && v.state == BEAM_TUNNEL_ACTIVE)
+    return;
+  struct spot *p = foremost(a);
+  home_view(p->home, &v);
+  a->through = v.state == BEAM_TUNNEL_ACTIVE ? p : NULL;
+  if (a->through)
+    entry_link(a->entry);
+}
+
+/* One relay that is up is enough; it is over when none is left that could be. */
+static enum beam_tunnel_state sum(const struct agent *a) {
+  unsigned closed = 0;
+  struct home_view v;
+  for (unsigned i = 0; i < a->spots_n; i++) {
+    home_view(a->spots[i].home, &v);
+    if (v.state == BEAM_TUNNEL_ACTIVE)
+      return BEAM_TUNNEL_ACTIVE;
+    closed += v.state == BEAM_TUNNEL_CLOSED;
   }
+  return closed == a->spots_n ? BEAM_TUNNEL_CLOSED
+         : a->once_active     ? BEAM_TUNNEL_RECONNECTING
+                              : BEAM_TUNNEL_CONNECTING;
 }
 
 static void on_changed(void *user, struct home *h, const struct beam_error *why) {
-  (void)h;
-  struct agent *a = user;
+  struct spot *p = user;
+  struct agent *a = p->a;
+  struct home_view v;
+  home_view(h, &v);
   if (why)
+    p->why = *why;
+  if (v.state != BEAM_TUNNEL_ACTIVE)
+    answered(p);
+  enum beam_tunnel_state state = sum(a);
+  a->once_active = a->once_active || state == BEAM_TUNNEL_ACTIVE;
+  if (state != a->state)
+    a->state_since = loop_now(a->loop);
+  else if (state == BEAM_TUNNEL_ACTIVE && v.state == p->was && v.state != BEAM_TUNNEL_ACTIVE)
+    return; /* one that is down tries again and again: no news while another serves */
+  a->state = state;
+  p->was = v.state;
+  if (v.state == BEAM_TUNNEL_CLOSED && state != BEAM_TUNNEL_CLOSED)
+    log_warn("agent", "goes on without relay=%s: %s", v.relay, p->why.what);
+  if (a->entry)
+    choose_through(a);
+  if (why && state != BEAM_TUNNEL_ACTIVE)
     a->tell_error = *why;
   else
     a->tell_error.code = 0;
@@ -161,18 +324,21 @@ static void on_changed(void *user, struct home *h, const struct beam_error *why)
 
 static void on_stream(void *user, struct home *h, struct stream *s) {
   (void)h;
-  local_serve(((struct agent *)user)->local, s);
+  struct spot *p = user;
+  local_serve(p->a->local, p->index, s);
 }
 
 static void on_refused(void *user, struct home *h, uint32_t id, int code) {
   (void)h;
-  struct agent *a = user;
-  if (a->entry)
-    entry_refused(a->entry, id, code);
+  struct spot *p = user;
+  if (p->a->entry && p == p->a->through)
+    entry_refused(p->a->entry, id, code);
 }
 
 static void on_network(void *user, int what) {
-  home_network_changed(((struct agent *)user)->home, what);
+  struct agent *a = user;
+  for (unsigned i = 0; i < a->spots_n; i++)
+    home_network_changed(a->spots[i].home, what);
 }
 
 static const struct home_owner owner = {on_ask, on_bound, on_changed, on_stream, on_refused};
@@ -183,7 +349,7 @@ static int on_want(void *user, uint32_t id, uint32_t count) {
   struct agent *a = user;
   beam_Control m = beam_Control_init_zero;
   int err = fill_connect(a, &m, id, count);
-  return err ? err : home_send(a->home, &m);
+  return err ? err : a->through ? home_send(a->through->home, &m) : BEAM_AGAIN;
 }
 
 static void on_peer(void *user, struct stream *s, const beam_StreamOpen *open) {
@@ -216,6 +382,8 @@ static void agent_free(struct agent *a) {
                           a->conf.transport,  a->conf.proxy};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
+  for (unsigned i = 0; i < LIMIT_AGENT_RELAYS; i++)
+    free(a->spots[i].relay_ca);
   key_free(a->device);
   free(a);
 }
@@ -237,22 +405,83 @@ static int open_entry(struct agent *a, struct beam_error *err) {
            : 0;
 }
 
-static int prepare(struct agent *a, struct beam_error *err) {
-  int e = device_load(a->conf.data_dir, &a->device, err);
+/* --- several relays: "a.example,b.example:8443" --- */
+
+static unsigned parts_of(const char *list) {
+  unsigned n = list && *list ? 1 : 0;
+  for (const char *p = list; n && (p = strchr(p, ',')); p++)
+    n++;
+  return n;
+}
+
+/* The i-th of them, to be freed; spaces around it do not count. NULL: out of memory. */
+static char *part(const char *list, unsigned i) {
+  for (; i; i--)
+    list = strchr(list, ',') + 1;
+  size_t n = strcspn(list, ",");
+  for (; n && *list == ' '; n--)
+    list++;
+  while (n && list[n - 1] == ' ')
+    n--;
+  char *one = malloc(n + 1);
+  if (one)
+    str_fmt(one, n + 1, "%.*s", (int)n, list);
+  return one;
+}
+
+static int add_spot(struct agent *a, const char *relay, struct beam_error *err) {
+  struct spot *p = &a->spots[a->spots_n];
+  *p = (struct spot){.a = a, .index = a->spots_n, .relay_ca = p->relay_ca};
   struct home_conf hc = {.reach = {.loop = a->loop,
                                    .net = a->net,
-                                   .relay = a->conf.relay,
+                                   .relay = relay,
                                    .transport = a->conf.transport,
                                    .cubic = a->conf.congestion == BEAM_CONGESTION_CUBIC,
                                    .proxy = a->conf.proxy,
                                    .data_dir = a->conf.data_dir,
-                                   .relay_ca = a->conf.relay_ca,
+                                   .relay_ca = p->relay_ca,
+                                   .device = a->device,
                                    .token = a->conf.token},
                          .owner = &owner,
-                         .user = a};
-  hc.reach.device = a->device;
+                         .user = p};
+  int e = home_new(&hc, &p->home, err);
+  if (e)
+    return e;
+  a->spots_n++;
+  struct home_view mine, other;
+  home_view(p->home, &mine);
+  for (struct spot *q = a->spots; q < p; q++) {
+    home_view(q->home, &other);
+    if (!strcmp(mine.relay, other.relay))
+      return err_set(err, BEAM_ERR_INVALID, "name each relay once", "the relay %s is given twice",
+                     mine.relay);
+  }
+  return 0;
+}
+
+static int add_spots(struct agent *a, struct beam_error *err) {
+  unsigned n = parts_of(a->conf.relay), cas = n > 1 ? parts_of(a->conf.relay_ca) : !!a->conf.relay_ca;
+  if (n > LIMIT_AGENT_RELAYS)
+    return err_set(err, BEAM_ERR_LIMIT, NULL, "more than %u relays", LIMIT_AGENT_RELAYS);
+  if (cas > 1 && cas != n)
+    return err_set(err, BEAM_ERR_INVALID, "give one CA for all relays, or one for each",
+                   "%u relays and %u CAs", n, cas);
+  int e = 0;
+  for (unsigned i = 0; !e && i < n; i++) {
+    char *relay = part(a->conf.relay, i);
+    a->spots[i].relay_ca = !cas    ? NULL
+                           : n > 1 ? part(a->conf.relay_ca, cas > 1 ? i : 0)
+                                   : str_dup(a->conf.relay_ca);
+    e = relay && (!cas || a->spots[i].relay_ca) ? add_spot(a, relay, err) : BEAM_ERR_NOMEM;
+    free(relay);
+  }
+  return e;
+}
+
+static int prepare(struct agent *a, struct beam_error *err) {
+  int e = device_load(a->conf.data_dir, &a->device, err);
   if (!e)
-    e = home_new(&hc, &a->home, err);
+    e = add_spots(a, err);
   struct local_conf lc = {.loop = a->loop,
                           .net = a->net,
                           .host = a->conf.local_host,
@@ -268,6 +497,17 @@ static int prepare(struct agent *a, struct beam_error *err) {
   return e ? e : local_new(&lc, &a->local);
 }
 
+static void close_all(struct agent *a, bool unbind) {
+  if (a->watch)
+    net_unwatch(a->net, a->watch);
+  for (unsigned i = 0; i < a->spots_n; i++)
+    home_close(a->spots[i].home, unbind);
+  task_cancel(&a->tell);
+  entry_close(a->entry);
+  local_close(a->local);
+  agent_free(a);
+}
+
 int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self,
               struct agent **out, struct beam_error *err) {
   struct agent *a = calloc(1, sizeof *a);
@@ -276,20 +516,18 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
   a->loop = loop;
   a->net = net;
   a->self = self;
+  a->state_since = loop_now(loop);
   a->tell_error = (struct beam_error)BEAM_ERROR_INIT;
   task_init(&a->tell, tell, a);
   int e = copy_strings(a, config);
   if (!e)
     e = prepare(a, err);
-  if (!e)
-    e = home_start(a->home);
+  for (unsigned i = 0; !e && i < a->spots_n; i++)
+    e = home_start(a->spots[i].home);
   if (!e)
     e = net_watch(net, loop, on_network, a, &a->watch);
   if (e) {
-    home_close(a->home, false);
-    entry_close(a->entry);
-    local_close(a->local);
-    agent_free(a);
+    close_all(a, false);
     return e;
   }
   *out = a;
@@ -301,10 +539,5 @@ void agent_close(struct agent *a) {
     return;
   a->conf.on_state = NULL;
   a->conf.on_request = NULL;
-  net_unwatch(a->net, a->watch);
-  home_close(a->home, !a->entry);
-  task_cancel(&a->tell);
-  entry_close(a->entry);
-  local_close(a->local);
-  agent_free(a);
+  close_all(a, !a->entry);
 }

@@ -1,6 +1,6 @@
 /* agent.h: one tunnel's life beside the local service.
  *
- *   home (one relay: links, BIND, trying again; states in home.h) ─┬─ streams ─► local ─► the local service
+ *   homes (a relay each: links, BIND, trying again; home.h) ───────┬─ streams ─► local ─► the local service
  *                                                                  └─ ENTRY: ◄─ entry, a local port
  *
  * Everything lives on one loop. Public meaning of states and fields: include/beam/tunnel.h.
@@ -18,6 +18,8 @@ struct agent;
 int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_config *config, beam_tunnel *self,
               struct agent **out, struct beam_error *err);
 void agent_info(struct agent *a, struct beam_tunnel_info *info);
+/* As beam_tunnel_link_info. */
+int agent_link_info(struct agent *a, unsigned index, struct beam_link_info *out);
 /* Unbind and let go. Frees itself once the requests in flight have ended, a turn or two later. */
 void agent_close(struct agent *a);
 

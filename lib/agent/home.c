@@ -34,6 +34,7 @@ struct lane {
   bool going;       /* the relay said DRAIN */
   bool left;        /* our address is another one: it may be dead, and nobody will tell */
   uint64_t doubted; /* loop_now() when the network changed under it; 0: never */
+  uint64_t since;
   enum uplink_transport transport;
   char reason[RACE_REASON]; /* why not a better one */
 };
@@ -128,7 +129,7 @@ static void set_lost(struct home *h, int reason) {
 static void lost(struct home *h, const struct beam_error *why) {
   shut(h, why->code);
   if (is_final(h, why->code)) {
-    log_warn("agent", "tunnel closed: %s", why->what);
+    log_warn("agent", "relay=%s: closed: %s", reach_relay(h->reach), why->what);
     set_state(h, BEAM_TUNNEL_CLOSED, why);
     return;
   }
@@ -227,6 +228,7 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   timer_stop(&h->doubt);
   backoff_reset(&h->backoff);
   n->bound = true;
+  n->since = loop_now(h->loop);
   h->once_active = true;
   h->owner->bound(h->user, h, b);
   show_transport(h, n, b->name);
@@ -506,6 +508,11 @@ void home_close(struct home *h, bool unbind) {
 }
 
 void home_view(const struct home *h, struct home_view *out) {
+  const struct lane *n;
+  unsigned links = 0;
+  DL_FOREACH(h->lanes, n) {
+    links += n->bound;
+  }
   *out = (struct home_view){.state = h->state,
                             .relay = reach_relay(h->reach),
                             .relay_id = h->relay_id[0] ? h->relay_id : NULL,
@@ -513,5 +520,19 @@ void home_view(const struct home *h, struct home_view *out) {
                             .reason = h->reason[0] ? h->reason : NULL,
                             .state_since = h->state_since,
                             .transport_since = h->transport_since,
-                            .reconnects = h->reconnects};
+                            .reconnects = h->reconnects,
+                            .links = links};
+}
+
+bool home_link_view(const struct home *h, unsigned index, struct home_link_view *out) {
+  const struct lane *n;
+  DL_FOREACH(h->lanes, n) {
+    if (!n->bound || index--)
+      continue;
+    const char *reason = n == h->lanes ? h->reason : n->reason; /* probes since then tell more */
+    *out = (struct home_link_view){n->link->ops->transport, reason[0] ? reason : NULL, n->since,
+                                   n->link->streams, n->going || n != h->lanes};
+    return true;
+  }
+  return false;
 }

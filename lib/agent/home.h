@@ -58,8 +58,18 @@ struct home_view {
   const char *transport, *reason;        /* NULL: none yet; why not a better one, NULL: it is the best */
   uint64_t state_since, transport_since; /* loop time */
   unsigned reconnects;
+  unsigned links; /* bound, those that drain included */
 };
 /* Strings are borrowed until the next event. */
 void home_view(const struct home *h, struct home_view *out);
+
+struct home_link_view {
+  const char *transport, *reason;
+  uint64_t since; /* loop time */
+  unsigned streams;
+  bool draining;
+};
+/* The index-th link, the newest first. False: there are not so many. */
+bool home_link_view(const struct home *h, unsigned index, struct home_link_view *out);
 
 #endif

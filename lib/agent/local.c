@@ -19,13 +19,14 @@ struct opening {
   struct opening *prev, *next;
   struct local *l;
   struct stream *s;
+  unsigned relay; /* whose stream it is */
   struct loop_timer timer;
 };
 
 struct local {
-  struct local_conf conf; /* host is our copy */
-  char host_header[300];  /* "" keeps the visitor's */
-  char name[256];
+  struct local_conf conf;              /* host is our copy */
+  char host_header[300];               /* "" keeps the visitor's */
+  char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
   struct h1_pool *pool;
   struct http_handler handler;
   struct opening *openings;
@@ -96,7 +97,7 @@ static int stream_kind(const struct local *l) {
 static void on_readable(void *user) {
   struct opening *o = user;
   struct local *l = o->l;
-  if (!l->name[0])
+  if (!l->names[o->relay][0])
     return; /* a request that waited for us came before BOUND did: local_bind() looks again */
   struct evbuffer *in = stream_input(o->s);
   size_t n = evbuffer_get_length(in);
@@ -110,7 +111,7 @@ static void on_readable(void *user) {
       opening_close(o, BEAM_ERR_TRUNCATED);
     return;
   }
-  bool ours = used > 0 && (int)open.kind == stream_kind(l) && !strcmp(open.name, l->name);
+  bool ours = used > 0 && (int)open.kind == stream_kind(l) && !strcmp(open.name, l->names[o->relay]);
   if (!ours) {
     log_limited(BEAM_LOG_WARN, "agent", "the relay opened a stream that was not bound: refused");
     opening_close(o, used < 0 ? (int)used : BEAM_ERR_REFUSED);
@@ -145,13 +146,14 @@ static void on_slow(void *arg) {
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
-void local_serve(struct local *l, struct stream *s) {
+void local_serve(struct local *l, unsigned relay, struct stream *s) {
   struct opening *o = calloc(1, sizeof *o);
   if (!o) {
     stream_close(s, BEAM_ERR_NOMEM);
     return;
   }
   o->l = l;
+  o->relay = relay;
   o->s = s;
   DL_APPEND(l->openings, o);
   timer_init(&o->timer, l->conf.loop, on_slow, o);
@@ -201,8 +203,8 @@ int local_new(const struct local_conf *conf, struct local **out) {
   return 0;
 }
 
-int local_bind(struct local *l, const char *name) {
-  if (!str_copy(l->name, sizeof l->name, name))
+int local_bind(struct local *l, unsigned relay, const char *name) {
+  if (!str_copy(l->names[relay], sizeof l->names[relay], name))
     return BEAM_ERR_NAME;
   struct opening *o, *next;
   DL_FOREACH_SAFE(l->openings, o, next) {

@@ -22,10 +22,10 @@ struct local_conf {
   void *user;
 };
 int local_new(const struct local_conf *conf, struct local **out);
-/* The name bound now: streams for any other are refused, whatever a relay sends. */
-int local_bind(struct local *l, const char *name);
-/* A data stream of the relay's. Takes s. */
-void local_serve(struct local *l, struct stream *s);
+/* The name bound now at this relay (a number below LIMIT_AGENT_RELAYS): streams of its for any other are refused, whatever it sends. */
+int local_bind(struct local *l, unsigned relay, const char *name);
+/* A data stream of that relay's. Takes s. */
+void local_serve(struct local *l, unsigned relay, struct stream *s);
 /* No callback any more. Exchanges in flight end as their streams are closed; it frees itself after the last. */
 void local_close(struct local *l);
 

@@ -36,6 +36,8 @@ struct rig_link {
 struct rig {
   struct loop *l;
   struct net *net;
+  bool joined; /* the loop and the network are another rig's */
+  const char *domain;
   struct ca *ca;
   struct tls_cert *cert;
   struct tls_context *ctx;
@@ -82,8 +84,10 @@ static void rig_control(void *user, const beam_Control *m) {
   } else {
     a.which_kind = beam_Control_bound_tag;
     a.kind.bound.id = m->kind.bind.id;
-    str_copy(a.kind.bound.name, sizeof a.kind.bound.name, "shop.sim.test");
-    str_copy(a.kind.bound.url, sizeof a.kind.bound.url, "https://shop.sim.test");
+    const char *label = k->wanted[0] ? k->wanted : "shop";
+    str_fmt(a.kind.bound.name, sizeof a.kind.bound.name, "%.*s.%s", (int)strcspn(label, "."), label,
+            r->domain);
+    str_fmt(a.kind.bound.url, sizeof a.kind.bound.url, "https://%s", a.kind.bound.name);
     k->bound_at = loop_now(r->l);
   }
   link_send(k->link, &a);
@@ -307,9 +311,22 @@ static void rig_new_ca(struct rig *r) {
   assert_int_equal(tls_server_context(&web, &r->outer), 0);
 }
 
+/* Another relay in the network of the first; rig_stop() it before that. */
+static __attribute__((unused)) void rig_join(struct rig *r, struct rig *first, const char *host,
+                                             const char *domain) {
+  memset(r, 0, sizeof *r);
+  r->joined = true;
+  r->l = first->l;
+  r->net = first->net;
+  r->domain = domain;
+  rig_new_ca(r);
+  assert_int_equal(net_listen(r->net, r->l, host, 443, false, rig_accept, r, &r->listener), 0);
+}
+
 static void rig_start(struct rig *r, uint64_t delay_ms) {
   struct memnet_conf conf = {.seed = 7, .delay_ms = delay_ms};
   memset(r, 0, sizeof *r);
+  r->domain = "sim.test";
   assert_int_equal(loop_new_virtual(&r->l), 0);
   assert_int_equal(memnet_new(r->l, &conf, &r->net), 0);
   rig_new_ca(r);
@@ -334,14 +351,17 @@ static void rig_stop(struct rig *r) {
     if (r->conns[i].s)
       rig_gone(&r->conns[i], BEAM_ERR_CLOSED);
   net_listener_close(r->net, r->listener);
-  net_listener_close(r->net, r->proxy);
+  if (!r->joined)
+    net_listener_close(r->net, r->proxy);
   loop_run_for(r->l, 60000);
-  memnet_free(r->net);
+  if (!r->joined)
+    memnet_free(r->net);
   tls_context_unref(r->ctx);
   tls_context_unref(r->outer);
   tls_cert_unref(r->cert);
   ca_free(r->ca);
-  loop_free(r->l);
+  if (!r->joined)
+    loop_free(r->l);
 }
 
 #endif

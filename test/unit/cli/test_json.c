@@ -72,6 +72,51 @@ static void objects_have_every_kind(void **state) {
   json_free(&j);
 }
 
+static void lists_of_objects(void **state) {
+  (void)state;
+  char out[32];
+  struct json j;
+  json_open(&j);
+  json_whole(&j, "n", 1);
+  json_list(&j, "empty");
+  json_list_end(&j);
+  json_list(&j, "links");
+  for (int i = 0; i < 2; i++) {
+    json_item(&j);
+    json_text(&j, "relay", i ? "b}]" : "a");
+    json_whole(&j, "n", 10 + (unsigned)i);
+    json_item_end(&j);
+  }
+  json_list_end(&j);
+  json_text(&j, "last", "x");
+  json_close(&j);
+  assert_string_equal(j.text, "{\"n\":1,\"empty\":[],\"links\":[{\"relay\":\"a\",\"n\":10},"
+                              "{\"relay\":\"b}]\",\"n\":11}],\"last\":\"x\"}\n");
+  const char *item = json_get_item(j.text, "links", 1);
+  assert_non_null(item);
+  assert_true(json_get(item, "relay", out, sizeof out));
+  assert_string_equal(out, "b}]");
+  assert_true(json_get(item, "n", out, sizeof out));
+  assert_string_equal(out, "11");
+  assert_null(json_get_item(j.text, "links", 2));
+  assert_null(json_get_item(j.text, "empty", 0));
+  assert_null(json_get_item(j.text, "n", 0));
+  assert_null(json_get_item(j.text, "absent", 0));
+  assert_true(json_get(j.text, "last", out, sizeof out));
+  assert_string_equal(out, "x");
+  assert_false(json_get(j.text, "links", out, sizeof out));
+  for (size_t n = 0; n < j.length; n++) { /* cut anywhere */
+    char *cut = malloc(n + 1);
+    memcpy(cut, j.text, n);
+    cut[n] = 0;
+    const char *at = json_get_item(cut, "links", 1);
+    if (at && json_get(at, "n", out, sizeof out))
+      assert_true(strcmp(out, "11") == 0 || strcmp(out, "1") == 0);
+    free(cut);
+  }
+  json_free(&j);
+}
+
 /* Cut anywhere, nothing is read beyond the end, and a value is whole or not there. */
 static void a_cut_line_is_no_answer(void **state) {
   (void)state;
@@ -106,6 +151,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(strings_are_escaped),
       cmocka_unit_test(objects_have_every_kind),
+      cmocka_unit_test(lists_of_objects),
       cmocka_unit_test(a_cut_line_is_no_answer),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

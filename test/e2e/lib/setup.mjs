@@ -25,10 +25,14 @@ export async function startRelay(t, dir, args = [], options = {}) {
 /** An agent; waits until its name answers unless options.wait is false. */
 export async function startAgent(t, dir, relay, localPort, args = [], options = {}) {
   const env = cleanEnv(dir, options.env);
+  // Given twice they would be two relays: what the test says goes.
+  const where = [];
+  if (!args.includes('--relay')) where.push('--relay', `127.0.0.1:${options.port ?? relay.port}`);
+  if (!args.includes('--relay-ca')) where.push('--relay-ca', options.ca ?? relay.info.ca);
   const agent = new Program(
     t,
     beam,
-    [...(options.command ? [options.command] : []), String(localPort), '--relay', `127.0.0.1:${options.port ?? relay.port}`, '--relay-ca', options.ca ?? relay.info.ca, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
+    [...(options.command ? [options.command] : []), String(localPort), ...where, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
     { env },
   );
   if (options.wait !== false) {

@@ -134,6 +134,7 @@ static int start(const struct options *o, const char *data, struct running *run,
   c.tls_key = o->tls_key;
   c.agent_token_file = o->agent_token_file;
   c.open = o->open;
+  c.drain_to = o->drain_to;
   c.handover = o->replace ? 2 : 1;
   c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
   run->quiet = o->quiet;

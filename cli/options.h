@@ -41,7 +41,7 @@ struct options {
   unsigned udp_idle;
   unsigned workers;
   /* relay */
-  const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors;
+  const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors, *drain_to;
   bool open, replace;
   /* all */
   const char *data, *config, *log_level;

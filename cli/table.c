@@ -41,6 +41,7 @@ const struct opt opt_table[] = {
     {"agent-token-file", NULL, 0, OPT_TEXT, CMD_RELAY, AT(agent_token_file), "FILE", NULL, false, "BEAM_AGENT_TOKEN_FILE", "agents must show one of these tokens (one a line)"},
     {"open", NULL, 0, OPT_FLAG, CMD_RELAY, AT(open), NULL, NULL, false, "BEAM_OPEN", "anyone may open tunnels, also beyond this machine"},
     {"replace", NULL, 0, OPT_FLAG, CMD_RELAY, AT(replace), NULL, NULL, false, NULL, "take over from the relay that runs on this data directory, losing no request"},
+    {"drain-to", NULL, 0, OPT_TEXT, CMD_RELAY, AT(drain_to), "HOST[:PORT]", NULL, false, "BEAM_DRAIN_TO", "SIGTERM: where agents go, to another relay with the same CA"},
     {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, false, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
     {"give-descriptors", NULL, 0, OPT_CHOICE, CMD_RELAY, AT(give_descriptors), "on|off", "on,off", false, "BEAM_GIVE_DESCRIPTORS", "hand fresh visitors to the worker that has their tunnel (on)"},
     {"data", NULL, 0, OPT_TEXT, RUNS | CMD_CONNECT, AT(data), "DIR", NULL, true, "BEAM_DATA_DIR", "keys and names are kept here (~/.local/share/beam)"},

@@ -53,6 +53,8 @@ struct beam_relay_config {
   uint32_t
       udp_idle_ms; /* a UDP visitor who is silent for so long is forgotten; 0: 120000, and 30000 for one who only ever asked (never longer than this) */
   enum beam_congestion congestion; /* over QUIC, of what this side sends */
+  const char *
+      drain_to; /* "HOST[:PORT]" of another relay: where beam_relay_drain() sends the agents. They follow when it proves the same CA (the ca files of data_dir, copied); NULL: they come back here */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }

@@ -127,6 +127,7 @@ int agent_link_info(struct agent *a, unsigned index, struct beam_link_info *out)
                                .since_ms = now - v.state_since,
                                .why = p->why.code ? p->why.what : NULL};
     if (home_link_view(p->home, index, &k)) {
+      l.relay = k.relay;
       l.transport = k.transport;
       l.transport_reason = k.reason;
       l.since_ms = now - k.since;
@@ -341,7 +342,19 @@ static void on_network(void *user, int what) {
     home_network_changed(a->spots[i].home, what);
 }
 
-static const struct home_owner owner = {on_ask, on_bound, on_changed, on_stream, on_refused};
+static bool on_elsewhere(void *user, struct home *h, const char *relay) {
+  (void)h;
+  const struct spot *p = user;
+  struct home_view v;
+  for (const struct spot *q = p->a->spots; q < p->a->spots + p->a->spots_n; q++) {
+    home_view(q->home, &v);
+    if (q != p && !strcmp(v.relay, relay))
+      return true;
+  }
+  return false;
+}
+
+static const struct home_owner owner = {on_ask, on_bound, on_changed, on_stream, on_refused, on_elsewhere};
 
 /* --- the near end of a private tunnel --- */
 

@@ -34,6 +34,8 @@ struct lane {
   bool going;       /* the relay said DRAIN */
   bool left;        /* our address is another one: it may be dead, and nobody will tell */
   uint64_t doubted; /* loop_now() when the network changed under it; 0: never */
+  bool away;        /* at the relay that ours sent us to */
+  char relay[300];
   uint64_t since;
   enum uplink_transport transport;
   char reason[RACE_REASON]; /* why not a better one */
@@ -43,9 +45,11 @@ struct home {
   struct loop *loop;
   const struct home_owner *owner;
   void *user;
-  struct reach *reach;
-  struct race *race;  /* for the next link */
-  struct race *probe; /* for a better one than we have */
+  struct reach_conf conf;   /* of reach */
+  struct reach *reach, *to; /* to: where a relay that drains sent us; NULL: nowhere */
+  bool follow;              /* the next link is to be there */
+  struct race *race;        /* for the next link */
+  struct race *probe;       /* for a better one than we have */
   struct loop_timer probe_timer;
   struct loop_timer doubt; /* the newest link's, until it has answered */
   struct lane *lanes;      /* the first is the newest */
@@ -100,6 +104,11 @@ static bool is_final(struct home *h, int err) {
   }
 }
 
+/* The relay that a lane is at, or, NULL, the next one shall be at. */
+static struct reach *reach_of(struct home *h, const struct lane *n) {
+  return (n ? n->away : h->follow) && h->to ? h->to : h->reach;
+}
+
 static void drop_lane(struct lane *n, int reason) {
   DL_DELETE(n->h->lanes, n);
   timer_stop(&n->retire);
@@ -116,6 +125,9 @@ static void shut(struct home *h, int reason) {
   h->race = h->probe = NULL;
   while (h->lanes)
     drop_lane(h->lanes, reason);
+  h->follow = false;
+  reach_free(h->to);
+  h->to = NULL;
 }
 
 static void set_lost(struct home *h, int reason) {
@@ -151,10 +163,11 @@ static void lost_because(struct home *h, int err, const char *what) {
 
 /* --- a better transport than the one in use --- */
 
-static void take_link(struct home *h, const struct race_result *r);
+static void take_link(struct home *h, const struct race_result *r, bool away);
 
 static void probe_in(struct home *h, uint64_t ms) {
-  if (h->lanes && reach_has_better(h->reach, h->lanes->transport) && timer_start(&h->probe_timer, ms))
+  if (h->lanes && reach_has_better(reach_of(h, h->lanes), h->lanes->transport) &&
+      timer_start(&h->probe_timer, ms))
     log_warn("agent", "out of memory: not looking for a better transport");
 }
 
@@ -163,10 +176,10 @@ static void on_probe(void *user, const struct race_result *r) {
   struct home *h = user;
   h->probe = NULL;
   if (!r->uplink.err) {
-    take_link(h, r);
+    take_link(h, r, h->lanes->away);
     return;
   }
-  reach_reason(h->reach, h->lanes->transport, r->reason, h->reason);
+  reach_reason(reach_of(h, h->lanes), h->lanes->transport, r->reason, h->reason);
   probe_in(h, PROBE_MS);
   if (h->state == BEAM_TUNNEL_ACTIVE)
     set_state(h, BEAM_TUNNEL_ACTIVE, NULL);
@@ -178,13 +191,28 @@ static void probe_now(void *arg) {
     return; /* whoever is at it starts the clock again */
   if (h->lanes->link->streams)
     probe_in(h, BUSY_MS);
-  else if (reach_better(h->reach, h->lanes->transport, h->session, on_probe, h, &h->probe))
+  else if (reach_better(reach_of(h, h->lanes), h->lanes->transport, h->session, on_probe, h, &h->probe))
     probe_in(h, PROBE_MS);
+}
+
+/* Where the relay sent us is no good: back to the address that was given. */
+static void come_back(struct home *h, int why) {
+  log_info("agent", "not at relay=%s, where ours sent us: %s", reach_relay(h->to), beam_strerror(why));
+  h->follow = false;
+  timer_stop(&h->timer);
+  connect_now(h);
 }
 
 /* The newest link did not get the name, but the one before it still serves. */
 static bool fall_back(struct home *h, int why) {
   struct lane *n = h->lanes, *old = n ? n->next : NULL;
+  if (n && n->away && h->follow && !n->bound) {
+    drop_lane(n, why);
+    if (old)
+      timer_stop(&old->retire);
+    come_back(h, why);
+    return true;
+  }
   if (!old || n->bound || !old->bound || old->link->draining || is_final(h, why))
     return false;
   drop_lane(n, why);
@@ -205,7 +233,7 @@ static void show_transport(struct home *h, struct lane *n, const char *bound) {
     h->transport_since = loop_now(h->loop);
   h->transport = name;
   str_copy(h->reason, sizeof h->reason, n->reason);
-  log_info("agent", "active name=%s relay=%s transport=%s%s%s", bound, reach_relay(h->reach), name,
+  log_info("agent", "active name=%s relay=%s transport=%s%s%s", bound, n->relay, name,
            n->reason[0] ? " because=" : "", n->reason);
   if (h->state != BEAM_TUNNEL_ACTIVE || other)
     set_state(h, BEAM_TUNNEL_ACTIVE, NULL);
@@ -232,7 +260,8 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   h->once_active = true;
   h->owner->bound(h->user, h, b);
   show_transport(h, n, b->name);
-  reach_won(h->reach, n->transport);
+  reach_won(reach_of(h, n), n->transport);
+  h->follow = false;
   tell_moved(n);
   probe_in(h, PROBE_MS);
 }
@@ -307,6 +336,29 @@ static void on_draining(void *user) {
     connect_now(n->h);
 }
 
+/* Whoever sends us on must be trusted for it: the next relay has to prove the same CA. */
+static void choose_next(struct home *h, const struct lane *n, const char *to) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct reach_conf c = h->conf;
+  struct reach *r;
+  h->follow = false;
+  if (!to[0])
+    return;
+  c.relay = to;
+  c.relay_ca = h->relay_id;
+  if (strpbrk(to, "/, ") || reach_new(&c, &r, &e)) {
+    log_warn("agent", "relay=%s sends us to an address that is none", n->relay);
+    return;
+  }
+  if (!strcmp(reach_relay(r), reach_relay(h->reach)) || h->owner->elsewhere(h->user, h, reach_relay(r))) {
+    reach_free(r);
+    return;
+  }
+  reach_free(h->to);
+  h->to = r;
+  h->follow = true;
+}
+
 /* The same with a time, over which a relay's agents spread: each at a moment of its own. Until then, and until the next link is bound, this one serves. */
 static void on_drain(struct lane *n, const beam_Drain *m) {
   struct home *h = n->h;
@@ -314,7 +366,9 @@ static void on_drain(struct lane *n, const beam_Drain *m) {
     return;
   n->going = true;
   uint32_t within = m->after_ms < DRAIN_MS_MAX ? m->after_ms : DRAIN_MS_MAX;
-  log_info("agent", "relay=%s goes away: next link within %u ms", reach_relay(h->reach), within);
+  choose_next(h, n, m->to);
+  log_info("agent", "relay=%s goes away: next link within %u ms at relay=%s", n->relay, within,
+           reach_relay(reach_of(h, NULL)));
   if (!h->race && arm(h, connect_now, within ? random_below(within) : 0))
     connect_now(h);
 }
@@ -358,7 +412,7 @@ int home_send(struct home *h, const beam_Control *m) {
   return n ? link_send(n->link, m) : BEAM_AGAIN;
 }
 
-static void take_link(struct home *h, const struct race_result *r) {
+static void take_link(struct home *h, const struct race_result *r, bool away) {
   struct lane *n = calloc(1, sizeof *n);
   if (!n) {
     link_close(r->uplink.link, BEAM_ERR_NOMEM);
@@ -368,7 +422,9 @@ static void take_link(struct home *h, const struct race_result *r) {
   n->h = h;
   n->link = r->uplink.link;
   n->transport = r->transport;
-  reach_reason(h->reach, r->transport, r->reason, n->reason);
+  n->away = away;
+  str_copy(n->relay, sizeof n->relay, reach_relay(reach_of(h, n)));
+  reach_reason(reach_of(h, n), r->transport, r->reason, n->reason);
   timer_stop(&h->probe_timer);
   timer_init(&n->retire, h->loop, on_retire, n);
   link_own(n->link, &link_events, n);
@@ -392,6 +448,10 @@ static void on_race(void *user, const struct race_result *r) {
   struct home *h = user;
   int err = r->uplink.err;
   h->race = NULL;
+  if (err && h->follow) {
+    come_back(h, err);
+    return;
+  }
   if (err && h->lanes && !is_final(h, err) && is_well(h->lanes)) { /* no need of another one after all */
     probe_in(h, PROBE_MS);
     return;
@@ -403,7 +463,7 @@ static void on_race(void *user, const struct race_result *r) {
   if (err)
     lost(h, &r->uplink.why);
   else
-    take_link(h, r);
+    take_link(h, r, h->follow);
 }
 
 static void connect_now(void *arg) {
@@ -414,7 +474,7 @@ static void connect_now(void *arg) {
   race_cancel(h->probe);
   h->probe = NULL;
   way_network(h->network);
-  int err = reach_start(h->reach, h->resumable ? h->session : NULL, on_race, h, &h->race);
+  int err = reach_start(reach_of(h, NULL), h->resumable ? h->session : NULL, on_race, h, &h->race);
   if (err)
     lost_because(h, err, "cannot dial the relay");
 }
@@ -463,7 +523,7 @@ void home_network_changed(struct home *h, int what) {
   greet_ping(n->link);
   if (n->left || timer_start(&h->doubt, DOUBT_MS))
     connect_anew(h);
-  else if (reach_has_better(h->reach, n->transport)) /* what the old network kept back */
+  else if (reach_has_better(reach_of(h, n), n->transport)) /* what the old network kept back */
     probe_in(h, DOUBT_MS);
 }
 
@@ -474,6 +534,7 @@ int home_new(const struct home_conf *conf, struct home **out, struct beam_error 
   if (!h)
     return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
   h->loop = conf->reach.loop;
+  h->conf = conf->reach;
   h->owner = conf->owner;
   h->user = conf->user;
   timer_init(&h->timer, h->loop, connect_now, h);
@@ -514,7 +575,7 @@ void home_view(const struct home *h, struct home_view *out) {
     links += n->bound;
   }
   *out = (struct home_view){.state = h->state,
-                            .relay = reach_relay(h->reach),
+                            .relay = h->lanes ? h->lanes->relay : reach_relay(h->reach),
                             .relay_id = h->relay_id[0] ? h->relay_id : NULL,
                             .transport = h->transport,
                             .reason = h->reason[0] ? h->reason : NULL,
@@ -530,8 +591,8 @@ bool home_link_view(const struct home *h, unsigned index, struct home_link_view 
     if (!n->bound || index--)
       continue;
     const char *reason = n == h->lanes ? h->reason : n->reason; /* probes since then tell more */
-    *out = (struct home_link_view){n->link->ops->transport, reason[0] ? reason : NULL, n->since,
-                                   n->link->streams, n->going || n != h->lanes};
+    *out = (struct home_link_view){n->relay, n->link->ops->transport, reason[0] ? reason : NULL,
+                                   n->since, n->link->streams,        n->going || n != h->lanes};
     return true;
   }
   return false;

@@ -6,6 +6,9 @@
  *             │                     │ relay drains: a second link is made before the first is let go
  *             └─ untrusted, denied, name taken, superseded ──► CLOSED (the last word)
  *
+ * A relay that drains may say where to go. Its agents follow once, and only to a relay that proves the very CA of the one that sent them; when that fails, or
+ * the link there is lost, they are back at the address they were given.
+ *
  * It knows nothing of the local service, nor of other homes: its owner says what to bind, and gets the streams.
  */
 #ifndef AGENT_HOME_H
@@ -29,6 +32,8 @@ struct home_owner {
   void (*stream)(void *user, struct home *h, struct stream *s); /* takes s */
   /* The relay refused the message with this number, which is not the BIND. */
   void (*refused)(void *user, struct home *h, uint32_t id, int code);
+  /* Is another home of the owner's at this relay ("host:port")? Then a relay that drains need not send us there. */
+  bool (*elsewhere)(void *user, struct home *h, const char *relay);
 };
 
 struct home_conf {
@@ -64,6 +69,7 @@ struct home_view {
 void home_view(const struct home *h, struct home_view *out);
 
 struct home_link_view {
+  const char *relay;
   const char *transport, *reason;
   uint64_t since; /* loop time */
   unsigned streams;

@@ -19,6 +19,11 @@ enum {
   AFTER_MS_MAX = 10000
 };
 
+/* A successor has our address: nobody needs to go elsewhere. */
+static bool sends_on(const struct relay *r) {
+  return r->conf.drain_to && !r->drain.successor;
+}
+
 /* --- each worker's part --- */
 
 static void shut(struct worker *w, bool at_once) {
@@ -64,7 +69,7 @@ static void on_begin(void *arg) {
   timer_init(&w->drain.tick, w->loop, on_tick, w);
   timer_init(&w->drain.grace, w->loop, on_grace, w);
   w->drain.did = DRAIN_OPEN;
-  session_drain_all(w, r->drain.after_ms);
+  session_drain_all(w, r->drain.after_ms, sends_on(r) ? r->conf.drain_to : "");
   visitors_last(w);
   on_tick(w);
 }
@@ -104,9 +109,10 @@ static void on_decide(void *arg) {
   int state = atomic_load(&r->drain.state);
   unsigned idle, agents;
   bool all = counted(r, state, &idle, &agents), late = now >= r->drain.until;
-  bool wait = agents && r->drain.successor && now < r->drain.agents_until;
-  if (state == DRAIN_OPEN &&
-      (r->drain.successor || (all && !r->drain.busy) || now + SHUT_MS >= r->drain.until)) {
+  bool wait = agents && (r->drain.successor || sends_on(r)) && now < r->drain.agents_until;
+  /* Where we send the agents they answer only once they are there. */
+  bool quiet = all && !r->drain.busy && !(wait && sends_on(r));
+  if (state == DRAIN_OPEN && (r->drain.successor || quiet || now + SHUT_MS >= r->drain.until)) {
     go(r, DRAIN_SHUT);
   } else if (state == DRAIN_SHUT && ((all && !r->drain.busy && !idle && !wait) || late)) {
     if (r->drain.busy)

@@ -29,7 +29,7 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
   const char **fields[] = {&r->conf.domain,       &r->conf.control_host,     &r->conf.listen,
                            &r->conf.listen_plain, &r->conf.data_dir,         &r->conf.tls_cert,
                            &r->conf.tls_key,      &r->conf.agent_token_file, &r->conf.tcp_ports,
-                           &r->conf.udp_ports};
+                           &r->conf.udp_ports,    &r->conf.drain_to};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -42,7 +42,7 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
 static void free_strings(struct relay *r) {
   const char *fields[] = {r->conf.domain,    r->conf.control_host, r->conf.listen,  r->conf.listen_plain,
                           r->conf.data_dir,  r->conf.tls_cert,     r->conf.tls_key, r->conf.agent_token_file,
-                          r->conf.tcp_ports, r->conf.udp_ports};
+                          r->conf.tcp_ports, r->conf.udp_ports,    r->conf.drain_to};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
 }
@@ -109,6 +109,12 @@ static int check_config(struct relay *r, struct beam_error *err) {
   if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
     return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
                    "there is no congestion control %d", (int)c->congestion);
+  char host[256];
+  uint16_t port;
+  if (c->drain_to && (strlen(c->drain_to) > 250 || strpbrk(c->drain_to, "/, ") ||
+                      addr_split(c->drain_to, 443, host, sizeof host, &port) || !host[0]))
+    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT of the other relay",
+                   "'%.100s' is not where agents can go", c->drain_to);
   if (c->workers > LIMIT_WORKERS)
     return err_set(err, BEAM_ERR_INVALID, NULL, "%u workers are more than the %u there can be", c->workers,
                    LIMIT_WORKERS);

@@ -595,10 +595,11 @@ bool session_view(struct worker *w, uint64_t id, struct session_view *out) {
   return s != NULL;
 }
 
-void session_drain_all(struct worker *w, uint32_t after_ms) {
+void session_drain_all(struct worker *w, uint32_t after_ms, const char *to) {
   beam_Control m = beam_Control_init_zero;
   m.which_kind = beam_Control_drain_tag;
   m.kind.drain.after_ms = after_ms;
+  str_copy(m.kind.drain.to, sizeof m.kind.drain.to, to);
   struct session *s, *next;
   HASH_ITER(hh, w->sessions, s, next) {
     say(s, &m);

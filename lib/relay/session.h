@@ -18,8 +18,8 @@ void session_start(struct worker *w, struct link *k, const char *addr, const str
 int session_open(struct worker *w, uint64_t id, struct stream **out);
 /* Another session has the name now. */
 void session_superseded(struct worker *w, uint64_t id, const char *name);
-/* Tell every agent of this worker to get its next link, within after_ms. */
-void session_drain_all(struct worker *w, uint32_t after_ms);
+/* Tell every agent of this worker to get its next link, within after_ms; `to`: at that relay, "": here. */
+void session_drain_all(struct worker *w, uint32_t after_ms, const char *to);
 /* Agents of this worker that have not said that they have their next link. */
 unsigned session_staying(struct worker *w);
 void session_end_all(struct worker *w, int reason);

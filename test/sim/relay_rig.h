@@ -39,6 +39,7 @@ struct rig {
   bool joined; /* the loop and the network are another rig's */
   const char *domain;
   struct ca *ca;
+  bool ca_shared; /* it is another rig's */
   struct tls_cert *cert;
   struct tls_context *ctx;
   struct listener *listener;
@@ -46,7 +47,8 @@ struct rig {
   unsigned links_n; /* since the start */
   int refuse_hello; /* beam_err for every HELLO, 0: welcome */
   int refuse_bind;
-  bool mute; /* BIND is not answered */
+  bool mute;  /* BIND is not answered */
+  bool moved; /* an agent said that it has its next link */
   enum rig_box box_h2, box_ws;
   int refuse_upgrade; /* a status: what the web server in front answers; 0: 101 */
   struct tls_context *outer;
@@ -70,6 +72,7 @@ static struct tls_cert *rig_choose(void *user, const char *sni) {
 static void rig_control(void *user, const beam_Control *m) {
   struct rig_link *k = user;
   struct rig *r = k->rig;
+  r->moved = r->moved || m->which_kind == beam_Control_drain_tag;
   if (m->which_kind != beam_Control_bind_tag)
     return;
   str_copy(k->wanted, sizeof k->wanted, m->kind.bind.name);
@@ -298,8 +301,10 @@ static void rig_new_ca(struct rig *r) {
   struct cert *c;
   tls_cert_unref(r->cert);
   tls_context_unref(r->ctx);
-  ca_free(r->ca);
-  assert_int_equal(ca_ephemeral(&r->ca, NULL), 0);
+  if (!r->ca_shared) {
+    ca_free(r->ca);
+    assert_int_equal(ca_ephemeral(&r->ca, NULL), 0);
+  }
   assert_int_equal(ca_issue(r->ca, &name, 1, CA_LINK, 24, &c, NULL), 0);
   assert_int_equal(tls_cert_new(c->chain, strlen(c->chain), c->key.p, c->key.n, &r->cert), 0);
   cert_unref(c);
@@ -313,8 +318,10 @@ static void rig_new_ca(struct rig *r) {
 
 /* Another relay in the network of the first; rig_stop() it before that. */
 static __attribute__((unused)) void rig_join(struct rig *r, struct rig *first, const char *host,
-                                             const char *domain) {
+                                             const char *domain, bool same_ca) {
   memset(r, 0, sizeof *r);
+  r->ca_shared = same_ca;
+  r->ca = same_ca ? first->ca : NULL;
   r->joined = true;
   r->l = first->l;
   r->net = first->net;
@@ -359,7 +366,8 @@ static void rig_stop(struct rig *r) {
   tls_context_unref(r->ctx);
   tls_context_unref(r->outer);
   tls_cert_unref(r->cert);
-  ca_free(r->ca);
+  if (!r->ca_shared)
+    ca_free(r->ca);
   if (!r->joined)
     loop_free(r->l);
 }

@@ -49,13 +49,17 @@ static int try_agent(struct world *w, const char *relay, const char *ca, const c
   return agent_new(w->a.l, w->a.net, &c, NULL, &w->agent, e);
 }
 
-static void start(struct world *w, const char *name) {
-  struct beam_error e = BEAM_ERROR_INIT;
+static void start_world(struct world *w, const char *domain, bool same_ca) {
   memset(w, 0, sizeof *w);
   assert_int_equal(tmp_make(NULL), 0);
   random_seed(11);
   rig_start(&w->a, 5);
-  rig_join(&w->b, &w->a, "other", "other.test");
+  rig_join(&w->b, &w->a, "other", domain, same_ca);
+}
+
+static void start(struct world *w, const char *name) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  start_world(w, "other.test", false);
   if (try_agent(w, "relay:443, other", NULL, name, &e))
     fail_msg("%s", e.what);
 }
@@ -234,6 +238,82 @@ static void test_lists(void **state) {
   stop(&w);
 }
 
+/* --- DRAIN says where to go --- */
+
+/* At the first relay only, which then goes away and sends its agents to `to`. */
+static void start_sent(struct world *w, bool same_ca, const char *to) {
+  struct beam_error e = BEAM_ERROR_INIT;
+  start_world(w, "sim.test", same_ca);
+  assert_int_equal(try_agent(w, "relay", NULL, "desk", &e), 0);
+  until_bound(w, &w->a, 500);
+  w->a.refuse_hello = BEAM_ERR_DRAINING;
+  beam_Control m = beam_Control_init_zero;
+  m.which_kind = beam_Control_drain_tag;
+  str_copy(m.kind.drain.to, sizeof m.kind.drain.to, to);
+  assert_int_equal(link_send(w->a.links[0].link, &m), 0);
+}
+
+static void test_sent_to_another(void **state) {
+  (void)state;
+  struct world w;
+  start_sent(&w, true, "other:443");
+  uint64_t ms = until_bound(&w, &w.b, 500);
+  print_message("at the other %llu ms after DRAIN\n", (unsigned long long)ms);
+  assert_string_equal(w.b.links[0].wanted, "desk.sim.test");
+  assert_true(w.a.moved);
+  link_is(&w, 0, "other:443", BEAM_TUNNEL_ACTIVE);
+  link_is(&w, 1, "relay:443", BEAM_TUNNEL_ACTIVE); /* what it has under way */
+  rig_closed(&w.a.links[0], BEAM_ERR_DRAINING);
+  loop_run_for(w.a.l, 5000);
+  assert_int_equal(w.a.links_n, 1); /* nobody asked there again */
+  assert_int_equal(w.downs, 0);
+  w.a.refuse_hello = 0;
+  rig_closed(&w.b.links[0], BEAM_ERR_CLOSED); /* what was lost there is made anew at its own address */
+  loop_run_for(w.a.l, 600);
+  assert_int_equal(w.b.links_n, 1);
+  assert_true(bound(&w.a));
+  assert_int_equal(w.state, BEAM_TUNNEL_ACTIVE);
+  stop(&w);
+}
+
+/* A stranger, one that is not there, one that refuses, and no address at all: the old link serves until its own relay is back. */
+static void test_sent_for_nothing(void **state) {
+  (void)state;
+  static const struct {
+    const char *to;
+    bool same_ca;
+    int hello, bind;
+    unsigned there; /* links that were made */
+  } cases[] = {{"other", false, 0, 0, 0},
+               {"nowhere:443", true, 0, 0, 0},
+               {"other", true, BEAM_ERR_DENIED, 0, 1},
+               {"other", true, 0, BEAM_ERR_TAKEN, 1},
+               {"other", true, 0, BEAM_ERR_STORE, 1},
+               {"wss://other", true, 0, 0, 0},
+               {"other,relay", true, 0, 0, 0},
+               {"relay:443", true, 0, 0, 0}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    struct world w;
+    start_sent(&w, cases[i].same_ca, cases[i].to);
+    w.b.refuse_hello = cases[i].hello;
+    w.b.refuse_bind = cases[i].bind;
+    loop_run_for(w.a.l, 12000);
+    assert_int_equal(w.b.links_n, cases[i].there);
+    assert_int_equal(rig_up(&w.b), 0);
+    assert_int_equal(rig_up(&w.a), 1);
+    assert_true(w.a.links_n > 2); /* and it asked again where it came from */
+    w.a.refuse_hello = 0;
+    unsigned links = w.a.links_n;
+    for (unsigned ms = 0; w.a.links_n == links || !bound(&w.a); ms++) {
+      assert_true(ms < 2200);
+      loop_run_for(w.a.l, 1);
+    }
+    assert_int_equal(w.state, BEAM_TUNNEL_ACTIVE);
+    assert_int_equal(w.downs, 0);
+    stop(&w);
+  }
+}
+
 static void test_close_at_any_moment(void **state) {
   (void)state;
   for (uint64_t ms = 0; ms < 120; ms += 5) {
@@ -252,6 +332,8 @@ int main(void) {
       cmocka_unit_test(test_both_are_lost),
       cmocka_unit_test(test_one_refuses),
       cmocka_unit_test(test_lists),
+      cmocka_unit_test(test_sent_to_another),
+      cmocka_unit_test(test_sent_for_nothing),
       cmocka_unit_test(test_close_at_any_moment),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -135,6 +135,7 @@
 #define LIMIT_WS_FRAME (64u * 1024)     /* of what we send: nothing else can be said within a frame */
 #define LIMIT_WS_MESSAGE (1024u * 1024) /* of what we take; ours are one frame, some proxies join them */
 #define LIMIT_AGENT_RELAYS 4u    /* relays a tunnel is at: two survive one's loss, more is rarely run */
+#define LIMIT_LINKS_PER_NAME 8u  /* links of one agent that share a name: more than a machine has cores for */
 #define LIMIT_LINK_WAIT_MS 2000u /* a request waits this long for the agent's next link, then 503 */
 #define LIMIT_HELLO_MS 5000u     /* HELLO must follow the handshake */
 

@@ -1,6 +1,7 @@
 #include "link/greet.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -34,6 +35,7 @@ struct greet {
   struct proof proof;
   uint32_t ping_ms;
   char domain[256];
+  unsigned worker, workers;
   char token[1025];
   char agent[128], hostname[256]; /* agent: own; relay: the peer's */
 
@@ -226,6 +228,21 @@ static int send_hello(struct greet *g) {
   return err;
 }
 
+static void features_of(const beam_Welcome *w, struct greet_peer *peer) {
+  for (pb_size_t i = 0; i < w->features_count; i++) {
+    const char *f = w->features[i];
+    unsigned worker, workers;
+    int end = 0;
+    if (!strcmp(f, "links"))
+      peer->links = true;
+    else if (sscanf(f, "worker=%3u/%3u%n", &worker, &workers, &end) == 2 && !f[end] && worker < workers &&
+             workers <= LIMIT_WORKERS) {
+      peer->worker = worker;
+      peer->workers = workers;
+    }
+  }
+}
+
 static void on_welcome(struct greet *g, const beam_Welcome *w) {
   struct beam_error e = BEAM_ERROR_INIT;
   struct proof p = g->proof;
@@ -248,6 +265,7 @@ static void on_welcome(struct greet *g, const beam_Welcome *w) {
   text_copy(g->domain, sizeof g->domain, w->domain);
   struct greet_peer peer = {
       .version = w->version, .token = "", .agent = "", .hostname = "", .domain = g->domain};
+  features_of(w, &peer);
   memcpy(peer.session, p.session, sizeof peer.session);
   memcpy(peer.relay_key, p.relay_key, sizeof peer.relay_key);
   up(g, &peer);
@@ -296,6 +314,9 @@ static void welcome(struct greet *g, const uint8_t session[16]) {
   hex_encode(w->relay, g->proof.relay, sizeof g->proof.relay);
   str_copy(w->domain, sizeof w->domain, g->domain);
   w->ping_ms = g->ping_ms;
+  str_copy(w->features[w->features_count++], sizeof w->features[0], "links");
+  if (g->workers)
+    str_fmt(w->features[w->features_count++], sizeof w->features[0], "worker=%u/%u", g->worker, g->workers);
   int err = link_send(g->k, &m);
   if (err) {
     fail(g, err, NULL);
@@ -525,6 +546,8 @@ int greet_relay(struct link *k, const struct greet_relay_conf *conf, greet_cb cb
   str_copy(g->domain, sizeof g->domain, conf->domain ? conf->domain : "");
   if (conf->ping_ms)
     g->ping_ms = conf->ping_ms;
+  g->worker = conf->worker;
+  g->workers = conf->workers;
   if (timer_start(&g->patience, LIMIT_HELLO_MS)) {
     guard_free(&g->guard);
     return BEAM_ERR_NOMEM;

@@ -30,6 +30,8 @@ struct greet_peer {
   /* agent side */
   uint8_t relay_key[KEY_PUBLIC]; /* proven to hold this channel */
   const char *domain;            /* the relay's base domain */
+  bool links;                    /* the relay takes several links for one name ("links" among its features) */
+  unsigned worker, workers; /* which of its workers has this link ("worker=1/2"); workers 0: it did not say */
 };
 
 /* The outcome, once, from the task queue. err 0: peer is filled and the link is up; call link_own() now.
@@ -48,10 +50,11 @@ struct greet_agent_conf {
 };
 
 struct greet_relay_conf {
-  const struct key *key; /* the relay's identity, kept by reference until the callback */
-  uint8_t relay[32];     /* fingerprint of its CA */
-  const char *domain;    /* base domain */
-  uint32_t ping_ms;      /* 0: LIMIT_PING_MS */
+  const struct key *key;    /* the relay's identity, kept by reference until the callback */
+  uint8_t relay[32];        /* fingerprint of its CA */
+  const char *domain;       /* base domain */
+  uint32_t ping_ms;         /* 0: LIMIT_PING_MS */
+  unsigned worker, workers; /* told in WELCOME, workers 0: not */
   /* Called once, with a proven peer, from the task queue. 0: welcome; put the session's id into `session` (left all
    * zero: a random one is drawn). A beam_err: refused; fill `why` with what the agent's user should read (code 0: the
    * catalogue's text). AGAIN: the answer comes later by greet_answer(). NULL: everybody is welcome. */

@@ -74,8 +74,9 @@ static bool finished(struct h2 *h) {
 
 /* What waits in h->out goes down; true when all of it did. */
 static bool push_down(struct h2 *h) {
-  size_t n = evbuffer_get_length(h->out);
-  return !n || stream_move(h->low, h->out, n) == n;
+  size_t n = evbuffer_get_length(h->out), sent = n ? stream_move(h->low, h->out, n) : 0;
+  h->k.moved += sent;
+  return sent == n;
 }
 
 /* Frames into h->out, until there are as many bytes as the lower stream has room for, or none are left. */
@@ -117,6 +118,7 @@ static void low_readable(void *user) {
         err = h2_session_feed(h, v[i].iov_base, v[i].iov_len);
       used += v[i].iov_len;
     }
+    h->k.moved += used;
     stream_consume(h->low, used);
     if (err)
       h2_die(h, err);
@@ -357,8 +359,19 @@ static enum link_way network_changed(struct link *k) {
   return h->dead || !sock_ends(h->low, &local, &peer) ? LINK_WAY_DOUBT : link_way_of(&local, &peer);
 }
 
-static const struct link_ops ops = {"h2", open_stream, send_control, drain, close_link, network_changed};
-static const struct link_ops ops_ws = {"ws", open_stream, send_control, drain, close_link, network_changed};
+/* Beside the frames here what the lower stream holds: TLS has no word of it, and it is at most LIMIT_SOCK_SHARED. */
+static size_t queued(struct link *k) {
+  struct h2 *h = (struct h2 *)k;
+  size_t n = evbuffer_get_length(h->out);
+  for (const struct h2_stream *st = h->streams; st; st = st->next)
+    n += evbuffer_get_length(st->out);
+  return n;
+}
+
+static const struct link_ops ops = {"h2",       open_stream,     send_control, drain,
+                                    close_link, network_changed, queued};
+static const struct link_ops ops_ws = {"ws",       open_stream,     send_control, drain,
+                                       close_link, network_changed, queued};
 
 int link_h2_new(struct stream *tls, enum link_role role, const uint8_t exporter[32], struct link **out) {
   struct h2 *h = calloc(1, sizeof *h);

@@ -46,6 +46,7 @@ struct link_ops {
   void (*drain)(struct link *k);
   void (*close)(struct link *k, int reason);
   enum link_way (*network_changed)(struct link *k); /* NULL: it crosses no network */
+  size_t (*queued)(struct link *k); /* optional: bytes of streams that were written and have not left */
 };
 
 struct link {
@@ -57,6 +58,7 @@ struct link {
   /* Channel binding for HELLO: the TLS exporter "EXPORTER-beam-1" (zeros on in-process links, which need none). */
   uint8_t exporter[32];
   unsigned streams; /* open now: the load a chooser looks at */
+  uint64_t moved;   /* bytes that went over it both ways, so far */
   uint64_t heard;   /* loop_now() when the last bytes came from the peer, of whatever kind: it lives */
   bool ready;       /* ready() was told */
   bool draining;    /* link_open() answers DRAINING; streams that are open go on */
@@ -84,6 +86,10 @@ static inline void link_drain(struct link *k) {
 /* This machine's network changed: QUIC moves to the new address if ours is another one now, TCP cannot. */
 static inline enum link_way link_network_changed(struct link *k) {
   return k->ops->network_changed ? k->ops->network_changed(k) : LINK_WAY_SAME;
+}
+/* Bytes that wait to leave, for the choice between links. Looks at every stream: not for each packet. */
+static inline size_t link_queued(struct link *k) {
+  return k->ops->queued ? k->ops->queued(k) : 0;
 }
 /* Free. Streams still open are told closed(reason or RESET) and stay their owners' to close. Control messages sent
  * before still leave, unless reason says that the peer is gone (TIMEOUT, RESET). No callback comes after it. */

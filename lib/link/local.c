@@ -454,7 +454,7 @@ static void drain(struct link *k) {
     say(d, MSG_DRAIN, 0);
 }
 
-static const struct link_ops ops = {"local", open_stream, send_control, drain, close_link, NULL};
+static const struct link_ops ops = {"local", open_stream, send_control, drain, close_link, NULL, NULL};
 
 static struct local *local_new(struct bridge *b, int me) {
   struct local *d = calloc(1, sizeof *d);

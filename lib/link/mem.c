@@ -278,7 +278,7 @@ static void close_link(struct link *k, int reason) {
   free(m);
 }
 
-static const struct link_ops ops = {"mem", open_stream, send_control, drain, close_link, NULL};
+static const struct link_ops ops = {"mem", open_stream, send_control, drain, close_link, NULL, NULL};
 
 int link_mem_pair(struct loop *l, struct link **relay, struct link **agent) {
   struct mem *m[2] = {calloc(1, sizeof **m), calloc(1, sizeof **m)};

@@ -251,7 +251,13 @@ static enum link_way network_changed(struct link *k) {
   return way;
 }
 
-static const struct link_ops ops = {"quic", open_stream, send_control, drain, close_link, network_changed};
+static size_t queued(struct link *k) {
+  struct quic_link *q = (struct quic_link *)k;
+  return q->dead ? 0 : quic_conn_queued(q->c);
+}
+
+static const struct link_ops ops = {"quic",     open_stream,     send_control, drain,
+                                    close_link, network_changed, queued};
 
 int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out) {
   struct quic_link *q = calloc(1, sizeof *q);
@@ -270,6 +276,7 @@ int link_quic_new(struct quic_conn *c, enum link_role role, struct link **out) {
   task_init(&q->tell, tell, q);
   timer_init(&q->end, q->k.loop, on_end, q);
   quic_conn_watch(c, &q->k.streams, &q->k.heard);
+  quic_conn_count(c, &q->k.moved);
   quic_conn_own(c, &conn_events, q);
   if (!quic_conn_exporter(c, q->k.exporter))
     loop_soon(q->k.loop, &q->tell);

@@ -262,6 +262,7 @@ void quic_conn_close(struct quic_conn *c, int reason) {
   c->ev = NULL;
   c->watch_streams = NULL;
   c->watch_heard = NULL;
+  c->watch_moved = NULL;
   c->closing = 1;
   task_cancel(&c->tell);
   if (c->lingering || !c->ng) {
@@ -303,6 +304,8 @@ void quic_conn_input(struct quic_conn *c, const struct udp_packet *p) {
   if (c->watch_heard)
     *c->watch_heard = c->heard;
   c->ce_packets += p->ecn == UDP_CE;
+  if (c->watch_moved)
+    *c->watch_moved += p->n;
   int err = ngtcp2_conn_read_pkt(c->ng, &path, &info, p->p, p->n, alarm_now(c->loop));
   if (err)
     quic_conn_failed(c, err);
@@ -358,6 +361,17 @@ void quic_conn_watch(struct quic_conn *c, unsigned *streams, uint64_t *heard) {
     *streams = c->streams_owned;
   if (heard)
     *heard = c->heard;
+}
+
+void quic_conn_count(struct quic_conn *c, uint64_t *moved) {
+  c->watch_moved = moved;
+}
+
+size_t quic_conn_queued(const struct quic_conn *c) {
+  size_t n = 0;
+  for (const struct quic_stream *st = c->streams; st; st = st->next)
+    n += st->out.unsent;
+  return n;
 }
 
 int quic_conn_open(struct quic_conn *c, bool bidi, struct stream **out) {

@@ -176,6 +176,7 @@ struct quic_conn {
   const struct quic_codes *codes;
   unsigned *watch_streams, streams_owned;
   uint64_t *watch_heard, heard;
+  uint64_t *watch_moved;
   bool *gone; /* set when the owner closes the connection while `tell` runs */
 
   struct quic_stream *streams;

@@ -98,6 +98,10 @@ void quic_conn_own(struct quic_conn *c, const struct quic_conn_events *ev, void 
 void quic_conn_codes(struct quic_conn *c, const struct quic_codes *codes); /* static */
 /* Kept up to date until the connection is closed: the streams somebody owns, and loop_now() when the peer was last heard. Either may be NULL. */
 void quic_conn_watch(struct quic_conn *c, unsigned *streams, uint64_t *heard);
+/* Keep *moved up to date: bytes of packets that came and of streams that were sent. NULL: no more; it ends with the connection. */
+void quic_conn_count(struct quic_conn *c, uint64_t *moved);
+/* Bytes of all its streams that were written and not sent yet. */
+size_t quic_conn_queued(const struct quic_conn *c);
 /* s does not count among the watched streams: a control channel. */
 void quic_stream_uncount(struct stream *s);
 /* AGAIN: not ready; LIMIT: the peer's stream limit; NOMEM: also when the window pool is used up; CLOSED. The peer hears of it at once. */

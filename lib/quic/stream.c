@@ -253,6 +253,8 @@ void quic_stream_stale(struct quic_stream *st) {
 void quic_stream_sent(struct quic_stream *st, size_t n, bool fin) {
   st->announced = 1;
   sendbuf_sent(&st->out, n);
+  if (st->c->watch_moved)
+    *st->c->watch_moved += n;
   if (fin)
     st->fin_sent = 1;
   if (!st->out.unsent && (st->fin_sent || !st->s.out_ended))

@@ -36,20 +36,23 @@ void answer_state(struct worker *w, struct http_end *front, const struct http_he
   static const char *const states[] = {"active", "reconnecting", "closed"};
   struct session_view s = {0};
   char body[1024], link[160] = "";
-  if (route->worker == w->index && session_view(w, route->session, &s))
-    str_fmt(link, sizeof link, ",\"transport\":\"%s\",\"streams\":%u,\"rtt_ms\":%u", s.transport, s.streams,
-            s.rtt_ms);
+  unsigned worker = route->members_n ? route->members[0].worker : route->worker;
+  for (unsigned i = 0; i < route->members_n && !s.transport; i++)
+    if (route->members[i].worker == w->index && session_view(w, route->members[i].session, &s))
+      str_fmt(link, sizeof link, ",\"transport\":\"%s\",\"streams\":%u,\"rtt_ms\":%u", s.transport, s.streams,
+              s.rtt_ms);
   struct route_stats *st = route->stats;
   str_fmt(body, sizeof body,
           "{\"name\":\"%s\",\"status\":\"%s\",\"since_ms\":%llu,\"created_at\":%llu,\"requests\":%llu,"
           "\"errors\":%llu,"
-          "\"bytes_in\":%llu,\"bytes_out\":%llu,\"worker\":%u,\"accepted_by\":%u%s}\n",
+          "\"bytes_in\":%llu,\"bytes_out\":%llu,\"links\":%u,\"worker\":%u,\"accepted_by\":%u%s}\n",
           name, states[route->state], (unsigned long long)(loop_now(w->loop) - route->since_ms),
           (unsigned long long)(st ? st->created_at : 0),
           (unsigned long long)(st ? atomic_load(&st->requests) : 0),
           (unsigned long long)(st ? atomic_load(&st->errors) : 0),
           (unsigned long long)(st ? atomic_load(&st->bytes_in) : 0),
-          (unsigned long long)(st ? atomic_load(&st->bytes_out) : 0), route->worker, w->index, link);
+          (unsigned long long)(st ? atomic_load(&st->bytes_out) : 0), route->members_n, worker, w->index,
+          link);
   send_json(w, front, h, body);
 }
 

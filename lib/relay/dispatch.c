@@ -28,19 +28,33 @@ struct waiting {
 
 /* --- towards the agent --- */
 
+/* Over the least busy link; when that opens none after all, over the next. */
+static int open_best(struct worker *w, const struct route_view *route, const char *name,
+                     struct stream **out) {
+  int err = BEAM_AGAIN, i;
+  for (unsigned tried = 0; (i = route_choose(&w->routes, name, w->index, false, tried)) >= 0;
+       tried |= 1u << i) {
+    const struct route_member *m = &route->members[i];
+    struct link *peer = m->worker == w->index ? NULL : w->peers[m->worker];
+    if (m->worker != w->index && !peer)
+      continue;
+    err = peer ? link_open(peer, out) : session_open(w, m->session, out);
+    if (!err && peer)
+      atomic_fetch_add(&w->relay->hops, 1);
+    if (!err)
+      return 0;
+  }
+  return err;
+}
+
 int dispatch_stream(struct worker *w, const struct route_view *route, const beam_StreamOpen *open,
                     struct stream **out) {
   uint8_t buf[LIMIT_STREAM_OPEN + 8];
   if (route->state != ROUTE_LIVE)
     return BEAM_AGAIN;
-  struct link *peer = route->worker == w->index ? NULL : w->peers[route->worker];
-  if (route->worker != w->index && !peer)
-    return BEAM_AGAIN;
-  int err = peer ? link_open(peer, out) : session_open(w, route->session, out);
+  int err = open_best(w, route, open->name, out);
   if (err)
     return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? err : BEAM_AGAIN; /* NOMEM: the pool is used up */
-  if (peer)
-    atomic_fetch_add(&w->relay->hops, 1);
   beam_StreamOpen o = *open;
   o.datagrams = o.kind == beam_StreamKind_STREAM_UDP && (*out)->datagrams; /* of a worker's own links alone */
   long n = stream_open_encode(&o, buf, sizeof buf);

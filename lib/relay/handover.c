@@ -366,11 +366,11 @@ static int learn(struct relay *r, char *text, struct beam_error *err) {
     c.state = ROUTE_LIVE;
     c.generation = atomic_fetch_add(&r->generation, 1) + 1;
     c.stats = route_stats_ref(stats);
-    route_apply(&r->workers[i].routes, &c, now, NULL, NULL);
+    route_apply(&r->workers[i].routes, &c, now, NULL);
     c.state = ROUTE_AWAY;
     c.generation = atomic_fetch_add(&r->generation, 1) + 1;
     c.stats = NULL;
-    route_apply(&r->workers[i].routes, &c, now, NULL, NULL);
+    route_apply(&r->workers[i].routes, &c, now, NULL);
   }
   route_stats_unref(stats);
   return 0;

@@ -60,8 +60,10 @@ static void on_readable(void *user) {
   }
   struct route_view route;
   struct stream *to;
-  if (!route_find(&p->w->routes, open.name, &route) || route.state != ROUTE_LIVE ||
-      route.worker != p->w->index || session_open(p->w, route.session, &to)) {
+  int i = route_find(&p->w->routes, open.name, &route)
+              ? route_choose(&p->w->routes, open.name, p->w->index, true, 0)
+              : -1;
+  if (i < 0 || session_open(p->w, route.members[i].session, &to)) {
     refuse(p, PAGE_NO_LINK);
     return;
   }

@@ -24,10 +24,12 @@ struct tunnel {
   struct session *session;
   uint32_t id; /* the agent's */
   char name[STORE_NAME];
-  char row[STORE_ID];
   uint16_t local_port;
   char framework[64];
   bool live;
+  bool grouped;
+  uint8_t group[ROUTE_GROUP];
+  unsigned lane;
   enum route_kind kind;
   uint16_t port;             /* TCP, UDP: the public one */
   struct raw_port *listener; /* TCP */
@@ -45,6 +47,9 @@ struct session {
   struct link *link;
   bool up;
   bool moved; /* it has its next link: this one carries what is left */
+  struct route_load *load;
+  uint64_t counted; /* of link->moved */
+  struct loop_timer gauge;
   char device[KEY_ID], agent[96], addr[80];
   struct sockaddr_storage peer; /* counted by address while we live */
   struct tunnel *tunnels;
@@ -110,17 +115,11 @@ static bool has_port(const struct tunnel *t) {
 /* GONE: the agent gave the name up. AWAY: its link is lost. LIVE: somebody else has it now: nothing to tell anybody. */
 static void tunnel_end(struct tunnel *t, enum route_state becomes, const char *why) {
   struct session *s = t->session;
-  struct relay *r = s->w->relay;
-  if (t->live) {
-    atomic_fetch_sub(&r->tunnels_now, 1);
-    store_tunnel_status(r->store, s->w->loop, t->row, STORE_CLOSED, NULL, NULL, NULL);
-    log_info("session", "tunnel down name=%s device=%s reason=%s", t->name, s->device, why);
-    relay_event(r, "tunnel_down", t->name, s->agent, why);
-    if (becomes != ROUTE_LIVE) {
-      struct route_change c = {.state = becomes, .kind = t->kind, .worker = s->w->index, .session = s->id};
-      str_copy(c.name, sizeof c.name, t->name);
-      route_publish(s->w, &c, NULL, 0);
-    }
+  if (t->live && becomes != ROUTE_LIVE) {
+    struct route_change c = {.state = becomes, .kind = t->kind, .worker = s->w->index, .session = s->id};
+    str_copy(c.name, sizeof c.name, t->name);
+    str_copy(c.why, sizeof c.why, why);
+    route_publish(s->w, &c, NULL, 0);
   }
   if (becomes != ROUTE_GONE) {
     raw_port_linger(t->listener);
@@ -141,7 +140,7 @@ static void refuse_bind(struct tunnel *t, const struct beam_error *e) {
 }
 
 /* Every worker knows the route: the agent may tell its user. */
-static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
+static void on_published(struct worker *w, uint64_t session, uint32_t bind, bool joined) {
   struct session *s = find(w, session);
   struct tunnel *t = s ? tunnel_find(s, bind) : NULL;
   if (!t)
@@ -167,7 +166,11 @@ static void on_published(struct worker *w, uint64_t session, uint32_t bind) {
   if (t->kind == ROUTE_HTTP)
     str_fmt(b->dashboard, sizeof b->dashboard, "%s/_beam", b->url);
   say(s, &m);
-  log_info("session", "tunnel up name=%s device=%s", t->name, s->device);
+  log_info("session", "%s name=%s device=%s lane=%u worker=%u", joined ? "link added" : "tunnel up", t->name,
+           s->device, t->lane, w->index);
+  if (joined)
+    return;
+  note(s, "bind", t->name, s->agent);
   relay_event(r, "tunnel_up", t->name, s->agent, NULL);
 }
 
@@ -181,7 +184,6 @@ static int add_cert(struct worker *w, const char *name, struct beam_error *e) {
 
 static void publish_live(struct tunnel *t) {
   struct session *s = t->session;
-  struct relay *r = s->w->relay;
   struct beam_error e = BEAM_ERROR_INIT;
   struct route_view old;
   struct route_change c = {.state = ROUTE_LIVE, .kind = t->kind, .worker = s->w->index, .session = s->id};
@@ -193,17 +195,15 @@ static void publish_live(struct tunnel *t) {
     refuse_bind(t, &e);
     return;
   }
-  struct store_tunnel row = {
-      .port = t->local_port, .created_at = (int64_t)c.stats->created_at, .status = STORE_ACTIVE};
-  store_new_id(t->row);
-  str_copy(row.id, sizeof row.id, t->row);
-  str_copy(row.owner, sizeof row.owner, s->device);
-  str_copy(row.name, sizeof row.name, t->name);
-  str_copy(row.framework, sizeof row.framework, t->framework);
-  store_tunnel_put(r->store, s->w->loop, &row, NULL, NULL, NULL);
-  note(s, "bind", t->name, s->agent);
+  store_new_id(c.record.row);
+  c.record.local_port = t->local_port;
+  str_copy(c.record.agent, sizeof c.record.agent, s->agent);
+  str_copy(c.record.framework, sizeof c.record.framework, t->framework);
   t->live = true;
-  atomic_fetch_add(&r->tunnels_now, 1);
+  c.load = route_load_ref(s->load);
+  c.lane = t->lane;
+  c.grouped = t->grouped;
+  memcpy(c.group, t->group, sizeof c.group);
   str_copy(c.name, sizeof c.name, t->name);
   str_copy(c.owner, sizeof c.owner, s->device);
   route_publish(s->w, &c, on_published, t->id);
@@ -335,8 +335,13 @@ static void on_bind(struct session *s, const beam_Bind *b) {
   str_copy(t->framework, sizeof t->framework, b->framework);
   DL_APPEND(s->tunnels, t);
   s->tunnels_n++;
+  t->grouped = b->group.size == ROUTE_GROUP;
+  t->lane = b->lane;
+  memcpy(t->group, b->group.bytes, t->grouped ? ROUTE_GROUP : 0);
   if (repeated)
     err_set(&e, BEAM_ERR_PROTOCOL, NULL, "two tunnels with one number");
+  else if (t->lane >= LIMIT_LINKS_PER_NAME || (b->group.size && !t->grouped))
+    err_set(&e, BEAM_ERR_INVALID, NULL, "no such link: a name has %u of them", LIMIT_LINKS_PER_NAME);
   else
     claim(t, b, &e);
   if (e.code)
@@ -349,7 +354,8 @@ static void on_unbind(struct session *s, const beam_Unbind *u) {
     tunnel_end(t, ROUTE_GONE, "unbound");
 }
 
-void session_superseded(struct worker *w, uint64_t id, const char *name) {
+void session_lost_name(struct worker *w, uint64_t id, const char *name, int how) {
+  static const char *const words[] = {"superseded", "replaced", "ended"};
   struct session *s = find(w, id);
   struct tunnel *t = NULL;
   if (s)
@@ -362,9 +368,13 @@ void session_superseded(struct worker *w, uint64_t id, const char *name) {
   beam_Control m = beam_Control_init_zero;
   m.which_kind = beam_Control_unbind_tag;
   m.kind.unbind.id = t->id;
-  str_copy(m.kind.unbind.reason, sizeof m.kind.unbind.reason, "superseded");
+  str_copy(m.kind.unbind.reason, sizeof m.kind.unbind.reason, words[how]);
   say(s, &m);
-  tunnel_end(t, ROUTE_LIVE, "superseded");
+  if (how == ROUTE_ENDED) { /* the public port as well: nobody comes back for it */
+    raw_port_close(t->listener);
+    t->listener = NULL;
+  }
+  tunnel_end(t, ROUTE_LIVE, words[how]);
 }
 
 /* --- private tunnels: this agent wants to reach one --- */
@@ -458,10 +468,12 @@ static void on_control(void *user, const beam_Control *m) {
     break;
   case beam_Control_drain_tag:
     s->moved = true;
-    if (drain_begun(s->w->relay))
-      close_udp(s);                /* the relay that it moved to has the port by now */
-    if (!drain_begun(s->w->relay)) /* else visitors that are still on us have no other way */
+    if (drain_begun(s->w->relay)) { /* visitors that are still on us have no other way */
+      close_udp(s);                 /* the relay that it moved to has the port by now */
+    } else {
+      atomic_store(&s->load->draining, true);
       link_drain(s->link);
+    }
     break;
   default:
     break; /* quotas, statistics and what newer agents say */
@@ -472,7 +484,37 @@ static void on_closed(void *user, int reason) {
   session_end(user, reason);
 }
 
-static const struct link_events events = {.stream = on_stream, .control = on_control, .closed = on_closed};
+static void on_draining(void *user) {
+  struct session *s = user;
+  atomic_store(&s->load->draining, true);
+}
+
+static const struct link_events events = {
+    .stream = on_stream, .control = on_control, .closed = on_closed, .draining = on_draining};
+
+/* --- how busy it is --- */
+
+enum {
+  GAUGE_MS = 100
+}; /* what moved in the last few of these counts: a bulk transfer is known after the first */
+
+static void on_gauge(void *arg) {
+  struct session *s = arg;
+  uint64_t lately = atomic_load(&s->load->bytes) / 2, moved = s->link->moved - s->counted;
+  s->counted = s->link->moved;
+  lately = moved + link_queued(s->link) > lately ? moved + link_queued(s->link) : lately;
+  atomic_store(&s->load->bytes, lately);
+  atomic_store(&s->load->streams, s->link->streams);
+  if ((s->link->streams || lately) && timer_start(&s->gauge, GAUGE_MS))
+    log_limited(BEAM_LOG_WARN, "session", "out of memory: a link's load is not known any more");
+}
+
+/* A stream is opened: from now on it is looked at, until it is quiet. */
+static void gauge(struct session *s) {
+  atomic_store(&s->load->streams, s->link->streams);
+  if (!timer_set(&s->gauge) && timer_start(&s->gauge, GAUGE_MS))
+    log_limited(BEAM_LOG_WARN, "session", "out of memory: a link's load is not known");
+}
 
 /* --- greeting --- */
 
@@ -537,12 +579,24 @@ void session_start(struct worker *w, struct link *k, const char *addr, const str
     link_close(k, admitted ? BEAM_ERR_NOMEM : BEAM_ERR_LIMIT);
     return;
   }
+  s->load = route_load_new();
+  if (!s->load) {
+    free(s);
+    admit_leave(w->admit, peer);
+    link_close(k, BEAM_ERR_NOMEM);
+    return;
+  }
+  timer_init(&s->gauge, w->loop, on_gauge, s);
   s->peer = *peer;
   s->w = w;
   s->id = atomic_fetch_add(&r->session_ids, 1) + 1;
   s->link = k;
   str_copy(s->addr, sizeof s->addr, addr);
-  struct greet_relay_conf conf = {.key = ca_relay_key(r->ca), .domain = r->conf.domain, .decide = decide};
+  struct greet_relay_conf conf = {.key = ca_relay_key(r->ca),
+                                  .domain = r->conf.domain,
+                                  .worker = w->index,
+                                  .workers = r->workers_n,
+                                  .decide = decide};
   memcpy(conf.relay, ca_fingerprint(r->ca), sizeof conf.relay);
   DL_APPEND(w->greeting, s);
   int err = greet_relay(k, &conf, on_greeted, s);
@@ -575,6 +629,8 @@ static void session_end(struct session *s, int reason) {
   } else {
     DL_DELETE(s->w->greeting, s);
   }
+  timer_stop(&s->gauge);
+  route_load_unref(s->load);
   link_close(s->link, reason);
   admit_leave(s->w->admit, &s->peer);
   free(s);
@@ -584,7 +640,10 @@ static void session_end(struct session *s, int reason) {
 
 int session_open(struct worker *w, uint64_t id, struct stream **out) {
   struct session *s = find(w, id);
-  return s ? link_open(s->link, out) : BEAM_ERR_NOT_FOUND;
+  int err = s ? link_open(s->link, out) : BEAM_ERR_NOT_FOUND;
+  if (!err)
+    gauge(s);
+  return err;
 }
 
 bool session_view(struct worker *w, uint64_t id, struct session_view *out) {

@@ -1,4 +1,4 @@
-/* session.h: an agent's registration at this worker: one link (later several), its tunnels.
+/* session.h: an agent's registration at this worker: one link, its tunnels. Links of one agent that share a name are sessions that share a route (route.h).
  *
  *   TLS stream ─► GREETING ─► UP ── Bind ─► tunnel CLAIMING (store) ─► PUBLISHING (all workers) ─► LIVE
  *                    │         └─ Unbind / superseded ─► tunnel ends, the name is GONE or someone else's
@@ -16,8 +16,8 @@ void session_accept(struct worker *w, struct stream *s, const char *addr,
 void session_start(struct worker *w, struct link *k, const char *addr, const struct sockaddr_storage *peer);
 /* A data stream to the agent of this session. NOT_FOUND: it is not here (any more); else as link_open(). */
 int session_open(struct worker *w, uint64_t id, struct stream **out);
-/* Another session has the name now. */
-void session_superseded(struct worker *w, uint64_t id, const char *name);
+/* The name was taken from this session: `how` of struct route_effect. */
+void session_lost_name(struct worker *w, uint64_t id, const char *name, int how);
 /* Tell every agent of this worker to get its next link, within after_ms; `to`: at that relay, "": here. */
 void session_drain_all(struct worker *w, uint32_t after_ms, const char *to);
 /* Agents of this worker that have not said that they have their next link. */

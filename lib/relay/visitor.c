@@ -176,12 +176,13 @@ static bool give_away(struct visitor *v) {
   struct worker *w = v->w;
   struct route_view route;
   if (v->given || !w->relay->conf.give_descriptors || v->hello.alpn & SNIFF_ALPN_BEAM ||
-      !route_find(&w->routes, v->hello.sni, &route) || route.state != ROUTE_LIVE || route.worker == w->index)
+      !route_find(&w->routes, v->hello.sni, &route) || route.state != ROUTE_LIVE ||
+      route_has_worker(&route, w->index))
     return false;
   struct gift *g = calloc(1, sizeof *g);
   if (!g)
     return false;
-  *g = (struct gift){&w->relay->workers[route.worker], -1, evbuffer_new(), v->peer, v->local_port};
+  *g = (struct gift){&w->relay->workers[route.members[0].worker], -1, evbuffer_new(), v->peer, v->local_port};
   if (!g->received || (g->fd = sock_release(v->s, g->received)) < 0) {
     gift_free(g);
     return false;

@@ -321,6 +321,7 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   c.local_port = (uint16_t)t->port;
   c.data_dir = data;
   c.host_header = o->host_header;
+  c.links = o->links ? (unsigned)(o->links[0] - '0') : 0;
   c.takeover = o->takeover;
   c.framework = o->framework;
   c.on_state = on_state;

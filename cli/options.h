@@ -31,7 +31,7 @@ struct options {
   /* tunnel */
   unsigned port;
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *congestion,
-      *proxy;
+      *proxy, *links;
   bool takeover, https, local;
   bool private;
   unsigned remote_port;

@@ -5,6 +5,7 @@
 
 #include "agent/agent.h"
 #include "base/err.h"
+#include "base/limits.h"
 #include "base/str.h"
 
 struct beam_tunnel {
@@ -35,6 +36,9 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
   if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
     return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
                    "there is no congestion control %d", (int)c->congestion);
+  if (c->links > LIMIT_LINKS_PER_NAME)
+    return err_set(err, BEAM_ERR_INVALID, NULL, "%u links are more than the %u there can be", c->links,
+                   LIMIT_LINKS_PER_NAME);
   if (!c->local_host || !*c->local_host)
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)

@@ -456,7 +456,8 @@ static int add_spot(struct agent *a, const char *relay, struct beam_error *err) 
                                    .device = a->device,
                                    .token = a->conf.token},
                          .owner = &owner,
-                         .user = p};
+                         .user = p,
+                         .links = a->conf.kind == BEAM_TUNNEL_ENTRY ? 1 : a->conf.links};
   int e = home_new(&hc, &p->home, err);
   if (e)
     return e;

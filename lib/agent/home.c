@@ -4,14 +4,13 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "agent/backoff.h"
+#include "agent/lanes.h"
 #include "agent/way.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/str.h"
-#include "identity/cert.h"
 #include "link/greet.h"
 
 enum {
@@ -24,51 +23,10 @@ enum {
   DOUBT_MS = 2000, /* after a change: a relay that has not answered within this is not there any more */
 };
 
-/* A link of ours: the current one, or one that drains. */
-struct lane {
-  struct lane *prev, *next;
-  struct home *h;
-  struct link *link;
-  struct loop_timer retire;
-  bool asked, bound;
-  bool going;       /* the relay said DRAIN */
-  bool left;        /* our address is another one: it may be dead, and nobody will tell */
-  uint64_t doubted; /* loop_now() when the network changed under it; 0: never */
-  bool away;        /* at the relay that ours sent us to */
-  char relay[300];
-  uint64_t since;
-  enum uplink_transport transport;
-  char reason[RACE_REASON]; /* why not a better one */
-};
-
-struct home {
-  struct loop *loop;
-  const struct home_owner *owner;
-  void *user;
-  struct reach_conf conf;   /* of reach */
-  struct reach *reach, *to; /* to: where a relay that drains sent us; NULL: nowhere */
-  bool follow;              /* the next link is to be there */
-  struct race *race;        /* for the next link */
-  struct race *probe;       /* for a better one than we have */
-  struct loop_timer probe_timer;
-  struct loop_timer doubt; /* the newest link's, until it has answered */
-  struct lane *lanes;      /* the first is the newest */
-  struct loop_timer timer; /* backoff, or the answer to BIND */
-  struct backoff backoff;
-  char network[WAY_NETWORK]; /* where the last attempt was made */
-  uint8_t session[16];
-  bool resumable, once_active;
-  /* what is shown */
-  enum beam_tunnel_state state;
-  uint64_t state_since;
-  char relay_id[FINGERPRINT_TEXT];
-  const char *transport;
-  uint64_t transport_since;
-  char reason[RACE_REASON];
-  unsigned reconnects;
-};
-
 static void connect_now(void *arg);
+static void probe_in(struct home *h, uint64_t ms);
+static void on_retire(void *arg);
+static const struct link_events link_events;
 static void on_drain(struct lane *n, const beam_Drain *m);
 
 /* One timer for all that a home waits for: it waits for one thing at a time. */
@@ -116,6 +74,30 @@ static void drop_lane(struct lane *n, int reason) {
   free(n);
 }
 
+/* The first link is gone, but others serve: one of them is the first now. */
+static bool promote(struct home *h, int why) {
+  struct lane *n = h->lanes;
+  if (n && !n->bound)
+    drop_lane(n, why);
+  n = more_promote(h);
+  if (!n)
+    return false;
+  timer_stop(&h->timer);
+  race_cancel(h->race);
+  h->race = NULL;
+  timer_init(&n->retire, h->loop, on_retire, n);
+  link_own(n->link, &link_events, n);
+  DL_PREPEND(h->lanes, n);
+  str_copy(h->reason, sizeof h->reason, n->reason);
+  h->transport = n->link->ops->transport;
+  h->transport_since = n->since;
+  probe_in(h, PROBE_MS);
+  if (n->going && arm(h, connect_now, backoff_next(&h->backoff, loop_now(h->loop))))
+    log_error("agent", "out of memory: not looking for the next relay");
+  home_changed(h);
+  return true;
+}
+
 static void shut(struct home *h, int reason) {
   timer_stop(&h->timer);
   timer_stop(&h->probe_timer);
@@ -123,6 +105,7 @@ static void shut(struct home *h, int reason) {
   race_cancel(h->race);
   race_cancel(h->probe);
   h->race = h->probe = NULL;
+  more_close(h, reason);
   while (h->lanes)
     drop_lane(h->lanes, reason);
   h->follow = false;
@@ -139,6 +122,8 @@ static void set_lost(struct home *h, int reason) {
 
 /* There is no usable link: wait a little and try again, or give up for good. */
 static void lost(struct home *h, const struct beam_error *why) {
+  if (!is_final(h, why->code) && promote(h, why->code))
+    return;
   shut(h, why->code);
   if (is_final(h, why->code)) {
     log_warn("agent", "relay=%s: closed: %s", reach_relay(h->reach), why->what);
@@ -262,6 +247,8 @@ static void on_bound(struct lane *n, const beam_Bound *b) {
   show_transport(h, n, b->name);
   reach_won(reach_of(h, n), n->transport);
   h->follow = false;
+  if (n->next && n->next->going)
+    more_move(h);
   tell_moved(n);
   probe_in(h, PROBE_MS);
 }
@@ -291,6 +278,7 @@ static void on_unbind(struct lane *n, const beam_Unbind *m) {
 static void on_stream(void *user, struct stream *s) {
   struct lane *n = user;
   n->h->owner->stream(n->h->user, n->h, s);
+  more_look(n->h);
 }
 
 static void on_control(void *user, const beam_Control *m) {
@@ -322,6 +310,8 @@ static void on_closed(void *user, int reason) {
   if (n->going && current)
     backoff_reset(&h->backoff); /* it went as it said: the attempts while it still refused were not in vain */
   bool doubted = n->doubted != 0;
+  if (current && n->bound)
+    more_lost(h, n);
   drop_lane(n, reason);
   if (current && !h->race)
     lost_because(h, reason, "the link to the relay is lost");
@@ -387,15 +377,34 @@ static void on_bind_late(void *arg) {
     lost_because(arg, BEAM_ERR_TIMEOUT, "the relay did not answer BIND");
 }
 
-/* The owner may not know yet which name to ask for: then home_bind() comes back to it. */
-static int send_bind(struct home *h, struct lane *n) {
+/* Whoever has no link that is bound begins a new group: what the relay may still have of the one before is superseded. */
+int home_ask(struct home *h, struct lane *n) {
   beam_Control m = beam_Control_init_zero;
   int err = h->owner->ask(h->user, h, &m);
   if (err)
     return err == BEAM_AGAIN ? 0 : err;
+  bool any = more_bound_any(h);
+  for (const struct lane *o = h->lanes; o; o = o->next)
+    any = any || (o->bound && o != n);
+  if (!any)
+    random_bytes(h->group, sizeof h->group);
+  if (m.which_kind == beam_Control_bind_tag && h->takes_more) {
+    m.kind.bind.group.size = sizeof h->group;
+    memcpy(m.kind.bind.group.bytes, h->group, sizeof h->group);
+    m.kind.bind.lane = n->number;
+  }
   n->asked = true;
-  err = arm(h, on_bind_late, BIND_MS);
-  return err ? err : link_send(n->link, &m);
+  return link_send(n->link, &m);
+}
+
+/* The owner may not know yet which name to ask for: then home_bind() comes back to it. */
+static int send_bind(struct home *h, struct lane *n) {
+  int err = arm(h, on_bind_late, BIND_MS);
+  if (!err)
+    err = home_ask(h, n);
+  if (!n->asked)
+    timer_stop(&h->timer);
+  return err;
 }
 
 void home_bind(struct home *h) {
@@ -412,27 +421,40 @@ int home_send(struct home *h, const beam_Control *m) {
   return n ? link_send(n->link, m) : BEAM_AGAIN;
 }
 
-static void take_link(struct home *h, const struct race_result *r, bool away) {
+struct lane *home_lane_new(struct home *h, const struct race_result *r, bool away) {
   struct lane *n = calloc(1, sizeof *n);
   if (!n) {
     link_close(r->uplink.link, BEAM_ERR_NOMEM);
-    lost_because(h, BEAM_ERR_NOMEM, "no memory for a link");
-    return;
+    return NULL;
   }
   n->h = h;
   n->link = r->uplink.link;
   n->transport = r->transport;
   n->away = away;
+  n->worker = r->uplink.worker;
+  n->workers = r->uplink.workers;
   str_copy(n->relay, sizeof n->relay, reach_relay(reach_of(h, n)));
   reach_reason(reach_of(h, n), r->transport, r->reason, n->reason);
-  timer_stop(&h->probe_timer);
   timer_init(&n->retire, h->loop, on_retire, n);
+  return n;
+}
+
+static void take_link(struct home *h, const struct race_result *r, bool away) {
+  struct lane *n = home_lane_new(h, r, away);
+  if (!n) {
+    lost_because(h, BEAM_ERR_NOMEM, "no memory for a link");
+    return;
+  }
+  timer_stop(&h->probe_timer);
   link_own(n->link, &link_events, n);
+  if (h->lanes) /* it goes on as that one: the same number takes its place */
+    n->number = h->lanes->number;
   if (h->lanes && timer_start(&h->lanes->retire, RETIRE_MS))
     drop_lane(h->lanes, BEAM_ERR_DRAINING);
   DL_PREPEND(h->lanes, n);
   memcpy(h->session, r->uplink.session, sizeof h->session);
   h->resumable = true;
+  h->takes_more = r->uplink.links;
   fingerprint_text(h->relay_id, r->uplink.relay_id);
   int err = send_bind(h, n);
   if (err)
@@ -466,6 +488,15 @@ static void on_race(void *user, const struct race_result *r) {
     take_link(h, r, h->follow);
 }
 
+void home_start_race(struct home *h, race_cb cb, struct race **out, int *err) {
+  const struct lane *n = out == &h->race ? NULL : h->lanes;
+  *err = reach_start(reach_of(h, n), h->resumable ? h->session : NULL, cb, h, out);
+}
+
+void home_changed(struct home *h) {
+  h->owner->changed(h->user, h, NULL);
+}
+
 static void connect_now(void *arg) {
   struct home *h = arg;
   if (h->race)
@@ -474,7 +505,8 @@ static void connect_now(void *arg) {
   race_cancel(h->probe);
   h->probe = NULL;
   way_network(h->network);
-  int err = reach_start(reach_of(h, NULL), h->resumable ? h->session : NULL, on_race, h, &h->race);
+  int err = 0;
+  home_start_race(h, on_race, &h->race, &err);
   if (err)
     lost_because(h, err, "cannot dial the relay");
 }
@@ -510,6 +542,7 @@ void home_network_changed(struct home *h, int what) {
   struct lane *n = h->lanes;
   if (h->state == BEAM_TUNNEL_CLOSED)
     return;
+  more_network_changed(h, what);
   if (!n) {
     if (what & NET_SLEPT || is_elsewhere(h))
       connect_anew(h);
@@ -540,6 +573,7 @@ int home_new(const struct home_conf *conf, struct home **out, struct beam_error 
   timer_init(&h->timer, h->loop, connect_now, h);
   timer_init(&h->probe_timer, h->loop, probe_now, h);
   timer_init(&h->doubt, h->loop, on_doubt, h);
+  more_init(h, conf->links);
   h->state_since = loop_now(h->loop);
   int e = reach_new(&conf->reach, &h->reach, err);
   if (e) {
@@ -574,6 +608,9 @@ void home_view(const struct home *h, struct home_view *out) {
   DL_FOREACH(h->lanes, n) {
     links += n->bound;
   }
+  DL_FOREACH(h->more, n) {
+    links += n->bound;
+  }
   *out = (struct home_view){.state = h->state,
                             .relay = h->lanes ? h->lanes->relay : reach_relay(h->reach),
                             .relay_id = h->relay_id[0] ? h->relay_id : NULL,
@@ -585,15 +622,26 @@ void home_view(const struct home *h, struct home_view *out) {
                             .links = links};
 }
 
-bool home_link_view(const struct home *h, unsigned index, struct home_link_view *out) {
+static const struct lane *bound_at(const struct home *h, unsigned index) {
   const struct lane *n;
   DL_FOREACH(h->lanes, n) {
-    if (!n->bound || index--)
-      continue;
-    const char *reason = n == h->lanes ? h->reason : n->reason; /* probes since then tell more */
-    *out = (struct home_link_view){n->relay, n->link->ops->transport, reason[0] ? reason : NULL,
-                                   n->since, n->link->streams,        n->going || n != h->lanes};
-    return true;
+    if (n->bound && !index--)
+      return n;
   }
-  return false;
+  DL_FOREACH(h->more, n) {
+    if (n->bound && !index--)
+      return n;
+  }
+  return NULL;
+}
+
+bool home_link_view(const struct home *h, unsigned index, struct home_link_view *out) {
+  const struct lane *n = bound_at(h, index);
+  if (!n)
+    return false;
+  const char *reason = n == h->lanes ? h->reason : n->reason; /* probes since then tell more */
+  bool old = n != h->lanes && timer_set(&n->retire);
+  *out = (struct home_link_view){n->relay, n->link->ops->transport, reason[0] ? reason : NULL,
+                                 n->since, n->link->streams,        n->going || n->leaving || old};
+  return true;
 }

@@ -127,6 +127,9 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
     return;
   }
   memcpy(u->out.session, peer->session, sizeof u->out.session);
+  u->out.links = peer->links;
+  u->out.worker = peer->worker;
+  u->out.workers = peer->workers;
   struct beam_error e = BEAM_ERROR_INIT;
   if (u->first_use && pins_remember(u->conf.data_dir, u->conf.pin_name, u->out.relay_id, &e))
     log_warn("agent", "relay not remembered: %s", e.what);

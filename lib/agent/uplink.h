@@ -44,7 +44,9 @@ struct uplink_result {
   bool said; /* err is what the relay itself said, proven: another transport will not change its mind */
   struct link *link;
   uint8_t session[16];
-  uint8_t relay_id[32]; /* fingerprint of its CA */
+  uint8_t relay_id[32];     /* fingerprint of its CA */
+  bool links;               /* it takes several for one name */
+  unsigned worker, workers; /* as greet.h */
 };
 typedef void (*uplink_cb)(void *user, const struct uplink_result *r);
 

@@ -31,6 +31,8 @@ struct rig_link {
   bool up;
   uint64_t bound_at; /* virtual ms, 0: not */
   char wanted[256];  /* of BIND */
+  uint8_t group[16];
+  unsigned lane;
 };
 
 struct rig {
@@ -76,6 +78,8 @@ static void rig_control(void *user, const beam_Control *m) {
   if (m->which_kind != beam_Control_bind_tag)
     return;
   str_copy(k->wanted, sizeof k->wanted, m->kind.bind.name);
+  memcpy(k->group, m->kind.bind.group.bytes, sizeof k->group);
+  k->lane = m->kind.bind.lane;
   beam_Control a = beam_Control_init_zero;
   if (r->mute)
     return;

@@ -25,7 +25,7 @@ const struct opt opt_table[] = {
     {"transport", NULL, 0, OPT_CHOICE, LINKS, AT(transport), "auto|quic|h2|ws", "auto,quic,h2,ws", true, "BEAM_TRANSPORT", "how to reach the relay (auto: the best that gets through)"},
     {"congestion", NULL, 0, OPT_CHOICE, LINKS | CMD_RELAY, AT(congestion), "bbr|cubic", "bbr,cubic", true, "BEAM_CONGESTION", "how what is sent over QUIC is paced (bbr)"},
     {"proxy", NULL, 0, OPT_TEXT, LINKS, AT(proxy), "URL|none", NULL, true, "BEAM_PROXY", "http://[USER:PASSWORD@]HOST:PORT or socks5://... to reach the relay through (else HTTPS_PROXY, ALL_PROXY, NO_PROXY)"},
-    {"links", NULL, 0, OPT_CHOICE, TUNNELS, AT(links), "N", "1,2,3,4,5,6,7,8", true, "BEAM_LINKS", "connections to each relay at most; one while idle, more under load (1)"},
+    {"links", NULL, 0, OPT_CHOICE, TUNNELS, AT(links), "N", "1,2,3,4,5,6,7,8", true, "BEAM_LINKS", "connections to each relay at most; one while idle, more under load (2; 1 over QUIC)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
     {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},

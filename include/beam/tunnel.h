@@ -117,7 +117,7 @@ struct beam_tunnel_config {
       proxy; /* "http://[USER:PASSWORD@]HOST[:PORT]" or "socks5://...": the relay is reached through it. "" or "none": directly. NULL: as HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment say */
   enum beam_congestion congestion; /* over QUIC, of what this side sends */
   unsigned
-      links; /* connections to each relay at most, 1 to 8: one while idle, more under load, each a minute longer than it is needed. 0: 1 */
+      links; /* connections to each relay at most, 1 to 8: one while idle, more under load, each a minute longer than it is needed. 0: two over HTTP/2 and WebSocket, one over QUIC, whose streams do not wait for each other */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }

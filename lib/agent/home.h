@@ -40,7 +40,7 @@ struct home_conf {
   struct reach_conf reach;
   const struct home_owner *owner;
   void *user;
-  unsigned links; /* at most so many that share the name */
+  unsigned links; /* at most so many that share the name; 0: what is best */
 };
 
 /* As reach_new. */

@@ -49,8 +49,8 @@ struct home {
   struct backoff backoff;
   /* more.c */
   uint8_t group[16];
-  unsigned links_most;
-  bool takes_more; /* the relay knows links that share a name */
+  unsigned links_wanted; /* 0: what is best */
+  bool takes_more;       /* the relay knows links that share a name */
   struct lane *more;
   struct race *more_race;
   unsigned more_tries; /* races of it whose link came out at a worker that has one */

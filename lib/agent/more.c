@@ -30,6 +30,10 @@ static bool serves(const struct lane *n) {
   return n && n->bound && !n->leaving && !n->link->draining;
 }
 
+static unsigned most(const struct home *h) {
+  return spread_most(h->links_wanted, !h->lanes || h->lanes->transport != UPLINK_QUIC);
+}
+
 /* --- one more --- */
 
 /* The number of a lost link first: it takes that one's place at a relay which may not know yet. */
@@ -234,7 +238,7 @@ static void close_those_that_left(struct home *h) {
 static void on_look(void *arg) {
   struct home *h = arg;
   struct lane *n;
-  struct spread_facts f = {.most = h->links_most};
+  struct spread_facts f = {.most = most(h)};
   uint64_t now = loop_now(h->loop);
   if (h->lanes)
     count(h->lanes, &f);
@@ -262,7 +266,7 @@ static void on_look(void *arg) {
 }
 
 void more_look(struct home *h) {
-  if (h->links_most < 2 || !h->takes_more || (timer_set(&h->look) && !h->look_slow))
+  if ((most(h) < 2 && !h->more) || !h->takes_more || (timer_set(&h->look) && !h->look_slow))
     return;
   h->look_slow = false;
   if (timer_start(&h->look, SPREAD_LOOK_MS))
@@ -272,7 +276,7 @@ void more_look(struct home *h) {
 /* --- with the first link --- */
 
 void more_init(struct home *h, unsigned links) {
-  h->links_most = links < 1 ? 1 : links > LIMIT_LINKS_PER_NAME ? LIMIT_LINKS_PER_NAME : links;
+  h->links_wanted = links < LIMIT_LINKS_PER_NAME ? links : LIMIT_LINKS_PER_NAME;
   timer_init(&h->look, h->loop, on_look, h);
 }
 
@@ -300,7 +304,7 @@ struct lane *more_promote(struct home *h) {
 }
 
 void more_lost(struct home *h, const struct lane *n) {
-  if (h->links_most < 2 || !h->takes_more)
+  if (most(h) < 2 || !h->takes_more)
     return;
   h->missing |= 1u << n->number;
   h->missing_until = loop_now(h->loop) + SPREAD_MISSING_MS;

@@ -27,6 +27,8 @@ struct spread_facts {
   unsigned streams; /* on all of them */
 };
 
+/* How many links at most, when the owner of the tunnel asked for `wanted` (0: what is best). ordered: streams of this transport wait for each other. */
+unsigned spread_most(unsigned wanted, bool ordered);
 /* Is this link loaded? `moved` in the last SPREAD_LOOK_MS. */
 bool spread_busy(size_t queued, uint64_t moved);
 /* 1: one more; -1: one less; 0: leave it. */

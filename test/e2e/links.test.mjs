@@ -1,10 +1,11 @@
 // One tunnel over several links: at two relays, and two to the same one.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import test from 'node:test';
 import { Program, beam, cleanEnv, runBeam, tempDir, until } from './lib/run.mjs';
-import { serve, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import { listen, serve, setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
 
 /** An agent at all these relays; each of them answers under its name. */
 async function atRelays(t, dir, relays, port, args = []) {
@@ -131,4 +132,189 @@ test('--drain-to a relay with another CA: nobody follows', async (t) => {
   assert.equal((await visitor(again, agent).visit('/')).text, 'here');
   assert.equal(stranger.events.filter((e) => e.event === 'session_up').length, 0);
   for (const p of [agent, again, stranger]) await p.stop();
+});
+
+// --- several links to one relay ---
+
+/** A local service: /bulk never ends, /hold answers when released, anything else at once. */
+async function loadable(t) {
+  const chunk = Buffer.alloc(65536, 'bulk');
+  const held = [];
+  const origin = await serve(t, (request, response) => {
+    if (request.url === '/hold') {
+      response.write('begun ');
+      held.push(response);
+    } else if (request.url === '/bulk') {
+      const more = () => {
+        while (!response.destroyed && response.write(chunk));
+      };
+      response.on('drain', more).on('error', () => {});
+      more();
+    } else {
+      response.end('small');
+    }
+  });
+  return { ...origin, release: () => held.splice(0).forEach((response) => response.end('whole')) };
+}
+
+/** A request whose bytes are counted and thrown away; `lost` once it is cut. */
+function sink(v, target) {
+  const state = { bytes: 0, lost: false };
+  state.request = v.request(target);
+  state.request.on('response', (response) => {
+    response.on('data', (part) => (state.bytes += part.length));
+    response.on('error', () => (state.lost = true));
+    response.on('end', () => (state.ended = true));
+  });
+  state.request.on('error', () => (state.lost = true));
+  state.request.end();
+  return state;
+}
+
+const byStreams = (links) => links.map((link) => link.streams).sort((a, b) => b - a).join(' ');
+
+/** Bulk on one link; a second link there because of it; a held request on that one. */
+async function bulkAndHold(t, s) {
+  const bulk = sink(s, '/bulk');
+  t.after(() => bulk.request.destroy());
+  await until(async () => (await status(t, s.dir)).links.length === 2, 'a second link');
+  const hold = sink(s, '/hold');
+  t.after(() => hold.request.destroy());
+  await until(() => hold.bytes > 0, 'the held request');
+  return { bulk, hold };
+}
+
+/** Milliseconds of `n` small requests, one after the other, each on a connection of its own: median and the worst. */
+async function smallOnes(s, n) {
+  const ms = [];
+  for (let i = 0; i < n; i++) {
+    const begun = performance.now();
+    assert.equal((await s.visit('/small')).text, 'small');
+    ms.push(performance.now() - begun);
+  }
+  ms.sort((a, b) => a - b);
+  return `median ${ms[n >> 1].toFixed(1)} ms, worst ${ms.at(-1).toFixed(1)} ms`;
+}
+
+async function withLinks(t, links, extra = []) {
+  const origin = await loadable(t);
+  const s = await setUp(t, origin.port, { relayArgs: ['--workers', '2', '--log-level', 'info'], agentArgs: ['--links', String(links), '--log-level', 'info', ...extra] });
+  return { ...s, origin, release: origin.release };
+}
+
+test('bulk on HTTP/2 does not hold up small requests: they go over another link', async (t) => {
+  const one = await withLinks(t, 1, ['--transport', 'h2']);
+  const alone = sink(one, '/bulk');
+  await until(() => alone.bytes > 8e6, 'bulk');
+  t.diagnostic(`--links 1, beside bulk: ${await smallOnes(one, 40)}`);
+  assert.equal((await status(t, one.dir)).links.length, 1);
+  alone.request.destroy();
+  for (const p of [one.agent, one.relay]) await p.stop();
+
+  const two = await withLinks(t, 2, ['--transport', 'h2']);
+  const { bulk, hold } = await bulkAndHold(t, two);
+  assert.equal(byStreams((await status(t, two.dir)).links), '1 1'); // not both on one
+  t.diagnostic(`--links 2, beside bulk: ${await smallOnes(two, 40)}`);
+  assert.equal(JSON.parse((await two.visit('/_beam')).text).links, 2);
+  two.release();
+  await until(() => hold.ended, 'the held request to end');
+  bulk.request.destroy();
+  // One name, however many links.
+  assert.equal(two.relay.events.filter((e) => e.event === 'tunnel_up').length, 1);
+  for (const p of [two.agent, two.relay]) await p.stop();
+  assert.equal(two.relay.events.filter((e) => e.event === 'tunnel_down').length, 1);
+});
+
+test('both workers of a relay get used', async (t) => {
+  const s = await withLinks(t, 2);
+  // A connection lands where the kernel wants: the agent tries four times, and so do we.
+  for (let round = 0; ; round++) {
+    const agent = await startAgent(t, s.dir, s.relay, s.origin.port, ['--links', '2', '--name', `round-${round}`], { data: path.join(s.dir, `a${round}`) });
+    const v = visitor(s.relay, agent);
+    const bulk = sink(v, '/bulk');
+    const seen = (what) => new RegExp(`${what} name=round-${round}\\S* .*worker=(\\d)`).exec(s.relay.stderr)?.[1];
+    await until(() => seen('link added'), 'a second link');
+    const workers = [seen('tunnel up'), seen('link added')];
+    bulk.request.destroy();
+    await agent.stop();
+    t.diagnostic(`links at workers ${workers.join(' and ')}`);
+    if (workers[0] !== workers[1]) break;
+    assert.ok(round < 4, 'every second link is at the worker of the first');
+  }
+  for (const p of [s.agent, s.relay]) await p.stop();
+});
+
+/** Passes TCP on, and tells each connection's bytes. */
+async function wire(t, to) {
+  const all = [];
+  const server = net.createServer((socket) => {
+    const there = net.connect(to, '127.0.0.1');
+    const one = { bytes: 0, alive: true, cut: () => (socket.resetAndDestroy(), there.resetAndDestroy()) };
+    all.push(one);
+    there.on('data', (part) => (one.bytes += part.length));
+    socket.on('data', (part) => (one.bytes += part.length));
+    socket.pipe(there).pipe(socket);
+    for (const [a, b] of [[socket, there], [there, socket]]) a.on('error', () => b.destroy()).on('close', () => (one.alive = false, b.destroy()));
+  });
+  return { port: await listen(t, server), alive: () => all.filter((one) => one.alive).sort((a, b) => b.bytes - a.bytes) };
+}
+
+for (const which of ['bulk', 'hold'])
+  test(`a link that is cut loses only its own streams: that of ${which}`, async (t) => {
+    const origin = await loadable(t);
+    const dir = tempDir(t);
+    const relay = await startRelay(t, dir, ['--workers', '2']);
+    const between = await wire(t, relay.port);
+    const agent = await startAgent(t, dir, relay, origin.port, ['--links', '2', '--transport', 'h2', '--name', 'desk'], { port: between.port });
+    const s = { dir, ...visitor(relay, agent) };
+    const { bulk, hold } = await bulkAndHold(t, s);
+    await until(() => between.alive().length === 2, 'two connections');
+    const [busy, calm] = between.alive();
+    assert.ok(busy.bytes > 10 * calm.bytes, `${busy.bytes} ${calm.bytes}`);
+    (which === 'bulk' ? busy : calm).cut();
+    const [lost, other] = which === 'bulk' ? [bulk, hold] : [hold, bulk];
+    await until(() => lost.lost, 'the loss to be seen');
+    assert.equal((await s.visit('/small')).text, 'small');
+    assert.equal(other.lost, false);
+    if (which === 'hold') {
+      const { bytes } = bulk;
+      await until(() => bulk.bytes > bytes + 1e6, 'bulk to go on');
+    } else {
+      origin.release();
+      await until(() => hold.ended, 'the held request to end');
+    }
+    await until(async () => (await status(t, dir)).links.filter((l) => l.state === 'active' && !l.draining).length === 2, 'another link in its place');
+    bulk.request.destroy();
+    assert.equal(agent.events.filter((e) => e.event === 'state' && e.state !== 'active').length, 0);
+    assert.equal(relay.events.filter((e) => e.event === 'tunnel_up').length, 1);
+    for (const p of [agent, relay]) await p.stop();
+  });
+
+test('beam tcp: the public port stays while one of its links does', async (t) => {
+  const dir = tempDir(t);
+  const server = net.createServer((socket) => socket.on('error', () => {}).pipe(socket));
+  const local = await listen(t, server);
+  const relay = await startRelay(t, dir, ['--workers', '2', '--tcp-ports', '20000-29999']);
+  const between = await wire(t, relay.port);
+  const agent = await startAgent(t, dir, relay, local, ['--links', '2', '--transport', 'h2'], { command: 'tcp', port: between.port });
+  const { port } = agent.info;
+  const dial = () =>
+    new Promise((resolve, reject) => {
+      const socket = net.connect(port, '127.0.0.1', () => resolve(socket));
+      socket.once('error', reject);
+    });
+  const echo = async (text) => {
+    const socket = await dial();
+    const answer = await new Promise((resolve, reject) => socket.on('data', (part) => resolve(part.toString())).on('close', () => reject(new Error('closed'))).write(text));
+    socket.destroy();
+    return answer;
+  };
+  const crowd = await Promise.all(Array.from({ length: 40 }, dial));
+  await until(async () => (await status(t, dir)).links.length === 2, 'a second link');
+  for (const socket of crowd) socket.on('error', () => {}).destroy();
+  between.alive()[0].cut();
+  for (let i = 0; i < 20; i++) assert.equal(await echo(`${i}`), `${i}`);
+  await agent.stop();
+  await until(async () => (await dial().catch((error) => error)).code === 'ECONNREFUSED', 'the port to be closed');
+  await relay.stop();
 });

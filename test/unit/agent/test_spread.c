@@ -64,6 +64,14 @@ static void test_a_pause_begins_anew(void **state) {
   assert_int_equal(spread_advice(&s, &two, 122000), -1);
 }
 
+static void test_most(void **state) {
+  (void)state;
+  assert_int_equal(spread_most(0, true), 2);
+  assert_int_equal(spread_most(0, false), 1);
+  assert_int_equal(spread_most(1, true), 1);
+  assert_int_equal(spread_most(5, false), 5);
+}
+
 static void test_what_is_busy(void **state) {
   (void)state;
   assert_false(spread_busy(64 * 1024 - 1, 1024 * 1024 - 1));
@@ -73,6 +81,6 @@ static void test_what_is_busy(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_a_pause_begins_anew),
-                                     cmocka_unit_test(test_what_is_busy)};
+                                     cmocka_unit_test(test_most), cmocka_unit_test(test_what_is_busy)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

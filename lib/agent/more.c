@@ -52,9 +52,19 @@ static unsigned free_number(const struct home *h) {
   return LIMIT_LINKS_PER_NAME;
 }
 
+/* One at a time: with the answer to a BIND under way nobody knows whether it is enough. */
+static bool is_binding(const struct home *h) {
+  const struct lane *n;
+  DL_FOREACH(h->more, n) {
+    if (!n->bound && !n->leaving)
+      return true;
+  }
+  return false;
+}
+
 static bool may_open(const struct home *h) {
-  return h->takes_more && !h->race && !h->probe && !h->more_race && serves(h->lanes) && !h->lanes->going &&
-         !h->follow && free_number(h) < LIMIT_LINKS_PER_NAME;
+  return h->takes_more && !is_binding(h) && !h->race && !h->probe && !h->more_race && serves(h->lanes) &&
+         !h->lanes->going && !h->follow && free_number(h) < LIMIT_LINKS_PER_NAME;
 }
 
 static void open_one(struct home *h) {

@@ -16,14 +16,14 @@ async function atRelays(t, dir, relays, port, args = []) {
   return agent;
 }
 
-/** What beam status says of the one tunnel that runs. */
-async function status(t, dir) {
+/** What beam status says of the tunnel of that name, or the one that runs. */
+async function status(t, dir, name) {
   const { stdout } = await runBeam(t, ['status', '--json'], cleanEnv(dir));
   return stdout
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line))
-    .find((one) => one.kind === 'tunnel');
+    .find((one) => one.kind === 'tunnel' && (!name || one.name === name));
 }
 
 test('two relays: either serves the name; one that is killed is no outage, and is joined again', async (t) => {
@@ -136,20 +136,17 @@ test('--drain-to a relay with another CA: nobody follows', async (t) => {
 
 // --- several links to one relay ---
 
-/** A local service: /bulk never ends, /hold answers when released, anything else at once. */
+/** A local service: /bulk never ends, at 16 MB/s (enough to be load, not enough to fill this machine's processors), /hold answers when released, anything else at once. */
 async function loadable(t) {
-  const chunk = Buffer.alloc(65536, 'bulk');
+  const chunk = Buffer.alloc(320 * 1024, 'bulk');
   const held = [];
   const origin = await serve(t, (request, response) => {
     if (request.url === '/hold') {
       response.write('begun ');
       held.push(response);
     } else if (request.url === '/bulk') {
-      const more = () => {
-        while (!response.destroyed && response.write(chunk));
-      };
-      response.on('drain', more).on('error', () => {});
-      more();
+      const timer = setInterval(() => response.writableNeedDrain || response.write(chunk), 20);
+      response.on('error', () => {}).on('close', () => clearInterval(timer));
     } else {
       response.end('small');
     }
@@ -209,6 +206,7 @@ test('bulk on HTTP/2 does not hold up small requests: they go over another link'
   t.diagnostic(`--links 1, beside bulk: ${await smallOnes(one, 40)}`);
   assert.equal((await status(t, one.dir)).links.length, 1);
   alone.request.destroy();
+  await until(async () => byStreams((await status(t, one.dir)).links) === '0', 'bulk to end');
   for (const p of [one.agent, one.relay]) await p.stop();
 
   const two = await withLinks(t, 2, ['--transport', 'h2']);
@@ -219,6 +217,7 @@ test('bulk on HTTP/2 does not hold up small requests: they go over another link'
   two.release();
   await until(() => hold.ended, 'the held request to end');
   bulk.request.destroy();
+  await until(async () => byStreams((await status(t, two.dir)).links) === '0 0', 'bulk to end');
   // One name, however many links.
   assert.equal(two.relay.events.filter((e) => e.event === 'tunnel_up').length, 1);
   for (const p of [two.agent, two.relay]) await p.stop();
@@ -236,6 +235,7 @@ test('both workers of a relay get used', async (t) => {
     await until(() => seen('link added'), 'a second link');
     const workers = [seen('tunnel up'), seen('link added')];
     bulk.request.destroy();
+    await until(async () => (await status(t, s.dir, agent.name)).links.every((link) => !link.streams), 'its end');
     await agent.stop();
     t.diagnostic(`links at workers ${workers.join(' and ')}`);
     if (workers[0] !== workers[1]) break;
@@ -285,6 +285,7 @@ for (const which of ['bulk', 'hold'])
     }
     await until(async () => (await status(t, dir)).links.filter((l) => l.state === 'active' && !l.draining).length === 2, 'another link in its place');
     bulk.request.destroy();
+    await until(async () => (await status(t, dir)).links.every((link) => !link.streams), 'bulk to end');
     assert.equal(agent.events.filter((e) => e.event === 'state' && e.state !== 'active').length, 0);
     assert.equal(relay.events.filter((e) => e.event === 'tunnel_up').length, 1);
     for (const p of [agent, relay]) await p.stop();

@@ -254,6 +254,21 @@ static void test_refused(void **state) {
   stop(&w);
 }
 
+/* The answer takes its time: meanwhile nobody asks for yet another. */
+static void test_a_slow_answer(void **state) {
+  (void)state;
+  struct world w;
+  start(&w, 8);
+  w.rig.mute = true;
+  crowd(&w, 0, 40);
+  loop_run_for(w.rig.l, 4000);
+  assert_int_equal(w.rig.links_n, 2);
+  loop_run_for(w.rig.l, 60000);
+  assert_int_equal(rig_up(&w.rig), 1); /* it never came */
+  assert_int_equal(w.state, BEAM_TUNNEL_ACTIVE);
+  stop(&w);
+}
+
 static void test_close_at_any_moment(void **state) {
   (void)state;
   for (uint64_t ms = 0; ms < 260; ms += 7) {
@@ -274,6 +289,7 @@ int main(void) {
       cmocka_unit_test(test_superseded),
       cmocka_unit_test(test_relay_drains),
       cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_a_slow_answer),
       cmocka_unit_test(test_close_at_any_moment),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // Visitors that come and go, and visitors that stop reading: what they held comes back, and others do not notice them.
 import assert from 'node:assert/strict';
 import https from 'node:https';
-import { mib, patience, sanitized, until } from './lib/run.mjs';
+import { long, mib, patience, sanitized, until } from './lib/run.mjs';
 import { setUp } from './lib/setup.mjs';
 import { overTransports } from './lib/transports.mjs';
 
@@ -22,7 +22,8 @@ function origin(request, response) {
   return more();
 }
 
-overTransports('1,000 requests opened and aborted', async (t) => {
+const aborted = long ? 1000 : 250;
+overTransports(`${aborted} requests opened and aborted`, async (t) => {
   const s = await setUp(t, origin);
   const programs = [s.relay, s.agent];
   const kinds = ['/endless', '/silent', '/upload'];
@@ -49,7 +50,7 @@ overTransports('1,000 requests opened and aborted', async (t) => {
       }),
     );
   };
-  // One round to fill pools and caches, then the thousand are measured against it.
+  // One round to fill pools and caches, then the others are measured against it.
   await round(100);
   const settled = async () => {
     const state = JSON.parse((await s.visit('/_beam')).text);
@@ -58,7 +59,7 @@ overTransports('1,000 requests opened and aborted', async (t) => {
   await until(settled, 'no stream left');
   const idle = programs.map((p) => p.fds());
   const before = programs.map((p) => p.rss());
-  await round(1000);
+  await round(aborted);
   await until(settled, 'no stream left');
   await until(() => programs.every((p, i) => p.fds() <= idle[i] + 2), 'descriptors back').catch((error) => {
     throw new Error(`${error.message}: ${programs.map((p) => p.fds())} after ${idle}`);
@@ -75,24 +76,22 @@ overTransports('200 visitors that stop reading', async (t) => {
   const s = await setUp(t, origin);
   const begunAll = performance.now();
   const before = written;
-  const stalled = await Promise.all(
-    Array.from(
-      { length: 200 },
-      () =>
-        new Promise((resolve, reject) => {
-          const request = s.request('/endless');
-          request.on('error', reject);
-          request.on('response', (response) => {
-            response.on('error', () => {});
-            response.once('data', () => {
-              response.pause();
-              resolve(request);
-            });
-          });
-          request.end();
-        }),
-    ),
-  );
+  const stall = () =>
+    new Promise((resolve, reject) => {
+      const request = s.request('/endless');
+      request.on('error', reject);
+      request.on('response', (response) => {
+        response.on('error', () => {});
+        response.once('data', () => {
+          response.pause();
+          resolve(request);
+        });
+      });
+      request.end();
+    });
+  // Twenty at a time: two hundred handshakes at once do not all end within the relay's ten seconds when the machine is busy.
+  const stalled = [];
+  while (stalled.length < 200) stalled.push(...(await Promise.all(Array.from({ length: 20 }, stall))));
   t.diagnostic(`200 visitors there after ${(performance.now() - begunAll).toFixed(0)} ms`);
   // Until every buffer and window between the service and the visitors is full, the kernel's megabytes for each connection too.
   let last = -1;

@@ -73,15 +73,27 @@ void h2_window_measure(struct h2 *h) {
   h->pinged_at = now;
 }
 
-static void set(struct h2_stream *st, uint32_t window) {
+/* Received and not given back, as the engine counts: what waits and `credit`, less `owed`. */
+static int32_t unreturned(const struct h2_stream *st) {
+  return nghttp2_session_get_stream_effective_recv_data_length(st->link->ng, st->id);
+}
+
+/* The engine never forgets by how much a window shrank. When it grows again the engine tells the peer only of what goes beyond that, and counts the rest as received: it is
+ * credit then, for the peer used up what it had too much before we grow. Without that the window would be larger here than over there, and a sender stands still for ever once an
+ * eighth of ours is more than it has. */
+static bool set(struct h2_stream *st, uint32_t window) {
   struct h2 *h = st->link;
+  int32_t before = unreturned(st);
   if (nghttp2_session_set_local_window_size(h->ng, NGHTTP2_FLAG_NONE, st->id, (int32_t)window))
-    return;
+    return false;
   if (window < st->window)
     st->owed += st->window - window;
+  else
+    st->credit += (uint32_t)(unreturned(st) - before);
   st->window = window;
   if (!h->closing && !timer_set(&h->timer))
     timer_start(&h->timer, TRIM_MS); /* without it windows only stay as they are */
+  return true;
 }
 
 static void grow(struct h2_stream *st) {
@@ -93,8 +105,8 @@ static void grow(struct h2_stream *st) {
     more = LIMIT_STREAM_WINDOW_MAX - st->window;
   if (left > keep() && more > (left - keep()) / 2)
     more = (uint32_t)((left - keep()) / 2) & ~(uint32_t)(LIMIT_STREAM_WINDOW_MIN - 1);
-  if (more && budget_take(&budget_pool, more, keep() + more))
-    set(st, st->window + more);
+  if (more && budget_take(&budget_pool, more, keep() + more) && !set(st, st->window + more))
+    budget_give(&budget_pool, more);
 }
 
 /* After a window shrank, the engine first keeps what the peer has too much. */
@@ -103,7 +115,7 @@ static void give_credit(struct h2_stream *st) {
   uint32_t least = st->window / 8 > CREDIT_LEAST ? st->window / 8 : CREDIT_LEAST;
   if (st->credit < least)
     return;
-  int32_t most = nghttp2_session_get_stream_effective_recv_data_length(h->ng, st->id);
+  int32_t most = unreturned(st);
   int32_t n = most < (int32_t)st->credit ? most : (int32_t)st->credit;
   if (n > 0 && !nghttp2_submit_window_update(h->ng, NGHTTP2_FLAG_NONE, st->id, n))
     st->credit -= (uint32_t)n;

@@ -21,6 +21,7 @@ static size_t used(void) {
 static void pour(struct world *w, struct tap *from, struct tap *to, size_t total) {
   while (total) {
     size_t n = stream_write(from->s, block, total < sizeof block ? total : sizeof block);
+    assert_true(n > 0 || nghttp2_session_get_stream_remote_window_size(of(from)->link->ng, of(from)->id) > 0);
     total -= n;
     world_run(w);
     assert_int_equal(stream_waiting(to->s), 0);
@@ -141,6 +142,41 @@ static void test_shrinks_when_idle(void **state) {
     world_run(&w);
   }
   assert_true(stream_waiting(a->s) <= LIMIT_STREAM_WINDOW_MIN);
+  tap_free(r, BEAM_ERR_RESET);
+  world_free(&w);
+  assert_int_equal(used(), 0);
+}
+
+/* What the peer may still send is the window, less what waits here and what is not worth a frame yet; no frame is on its way. */
+static void credit_adds_up(struct tap *from, struct tap *to) {
+  int32_t may_send = nghttp2_session_get_stream_remote_window_size(of(from)->link->ng, of(from)->id);
+  assert_int_equal(of(to)->window + of(to)->owed, (size_t)may_send + of(to)->credit + stream_waiting(to->s));
+}
+
+/* Downloads pause: the window shrinks, the peer uses up what it had, and then the window grows as if it never had been large. */
+static void test_grows_again_after_it_shrank(void **state) {
+  (void)state;
+  struct world w;
+  struct tap *r, *a;
+  world_make(&w, &h2);
+  world_open(&w, &r, &a);
+  for (int pause = 0; pause < 3; pause++) {
+    pour(&w, r, a, 64 * 1024 * 1024);
+    uint32_t large = of(a)->window;
+    assert_true(large > 32 * LIMIT_STREAM_WINDOW_MIN);
+    credit_adds_up(r, a);
+    loop_run_for(w.l, 10000);
+    assert_int_equal(of(a)->window, LIMIT_STREAM_WINDOW_MIN);
+    credit_adds_up(r, a);
+  }
+  pour(&w, r, a, 64 * 1024 * 1024);
+  assert_int_equal(used(), of(a)->window - LIMIT_STREAM_WINDOW_MIN);
+  a->auto_read = false; /* all of it can be used */
+  for (int i = 0; i < 1000; i++) {
+    stream_write(r->s, block, sizeof block);
+    world_run(&w);
+  }
+  assert_true(stream_waiting(a->s) > of(a)->window / 8 * 7);
   tap_free(r, BEAM_ERR_RESET);
   world_free(&w);
   assert_int_equal(used(), 0);
@@ -290,6 +326,7 @@ int main(void) {
       cmocka_unit_test(test_credit_comes_in_small_parts),
       cmocka_unit_test(test_grows_from_the_first_window),
       cmocka_unit_test(test_shrinks_when_idle),
+      cmocka_unit_test(test_grows_again_after_it_shrank),
       cmocka_unit_test(test_pool_bounds_all_windows),
       cmocka_unit_test(test_pool_low_halves_windows),
       cmocka_unit_test(test_used_up_pool_refuses_streams),

@@ -145,6 +145,10 @@ void h2_window_drained(struct h2_stream *st, size_t n) {
     h2_flush_soon(h);
 }
 
+static uint32_t half(uint32_t window) {
+  return window / 2 > LIMIT_STREAM_WINDOW_MIN ? window / 2 : LIMIT_STREAM_WINDOW_MIN;
+}
+
 /* Shrink what did not drain a quarter of its window since the last look; when the pool runs low, halve what is large. */
 void h2_window_trim(struct h2 *h) {
   uint64_t now = loop_now(h->k.loop);
@@ -153,7 +157,7 @@ void h2_window_trim(struct h2 *h) {
     if (!st->id || st->window == LIMIT_STREAM_WINDOW_MIN)
       continue;
     bool idle = now - st->since >= TRIM_MS && st->drained < st->window / 4;
-    uint32_t window = idle ? LIMIT_STREAM_WINDOW_MIN : low ? st->window / 2 : st->window;
+    uint32_t window = idle ? LIMIT_STREAM_WINDOW_MIN : low ? half(st->window) : st->window;
     if (window != st->window)
       set(st, window);
     if (now - st->since >= TRIM_MS) {

@@ -237,6 +237,31 @@ static void test_pool_low_halves_windows(void **state) {
   assert_int_equal(used(), 0);
 }
 
+/* A window that is no power of two: its half's half would be less than what every stream has. */
+static void test_pool_low_leaves_the_first_window(void **state) {
+  (void)state;
+  enum { CAP = 16 * 44 * 1024 }; /* 220 KiB for growth: a step of 64 KiB, and another one */
+  struct world w;
+  struct tap *r, *a;
+  world_make(&w, &h2);
+  budget_pool.cap = CAP;
+  world_open(&w, &r, &a);
+  pour(&w, r, a, 1024 * 1024);
+  assert_int_equal(of(a)->window, 3 * LIMIT_STREAM_WINDOW_MIN);
+  budget_charge(&budget_pool, CAP); /* others took all */
+  for (int i = 0; i < 40; i++) {    /* busy, so not idle */
+    loop_run_for(w.l, 100);
+    pour(&w, r, a, LIMIT_STREAM_WINDOW_MIN / 2);
+    assert_true(of(a)->window >= LIMIT_STREAM_WINDOW_MIN);
+  }
+  assert_int_equal(of(a)->window, LIMIT_STREAM_WINDOW_MIN);
+  tap_free(r, BEAM_ERR_RESET);
+  world_free(&w);
+  assert_int_equal(used(), CAP);
+  budget_give(&budget_pool, CAP);
+  budget_pool.cap = LIMIT_POOL_BYTES;
+}
+
 static void test_used_up_pool_refuses_streams(void **state) {
   (void)state;
   struct world w;
@@ -329,6 +354,7 @@ int main(void) {
       cmocka_unit_test(test_grows_again_after_it_shrank),
       cmocka_unit_test(test_pool_bounds_all_windows),
       cmocka_unit_test(test_pool_low_halves_windows),
+      cmocka_unit_test(test_pool_low_leaves_the_first_window),
       cmocka_unit_test(test_used_up_pool_refuses_streams),
       cmocka_unit_test(test_many_stalled_readers),
       cmocka_unit_test(test_finished_stream_is_still_charged),

@@ -12,6 +12,7 @@
 
 #include <beam/beam.h>
 #include <event2/buffer.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +25,9 @@ enum phase { HEAD, BUSY };
 
 struct h1_front {
   struct http_end end;
+  struct front base;
   struct stream *s;
-  struct h1_front_conf conf;
+  struct front_conf conf;
   struct loop_task step;
   struct loop_timer timer;
   struct h1_in in;
@@ -81,7 +83,7 @@ static void leave(struct h1_front *f) {
     return;
   h1_out_fini(&f->out);
   if (f->conf.closed)
-    f->conf.closed(f->conf.user, f);
+    f->conf.closed(f->conf.user, &f->base);
   free(f);
 }
 
@@ -496,10 +498,39 @@ static void on_timer(void *arg) {
 
 static const struct stream_events events = {on_step, on_writable, on_closed};
 
-int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_front **out) {
+static struct h1_front *of_base(const struct front *b) {
+  return (struct h1_front *)((char *)b - offsetof(struct h1_front, base));
+}
+
+static void last(struct front *b) {
+  of_base(b)->last = true;
+}
+
+static bool is_busy(const struct front *b) {
+  return of_base(b)->phase == BUSY;
+}
+
+static void drain(struct front *b) {
+  struct h1_front *f = of_base(b);
+  f->draining = f->last = true;
+  soon(f);
+}
+
+static void abort_now(struct front *b, int reason) {
+  struct h1_front *f = of_base(b);
+  f->conf.closed = NULL;
+  f->depth++;
+  die(f, reason ? reason : BEAM_ERR_CLOSED);
+  leave(f);
+}
+
+static const struct front_ops base_ops = {drain, last, is_busy, abort_now};
+
+int h1_front_new(struct stream *s, const struct front_conf *conf, struct front **out) {
   struct h1_front *f = calloc(1, sizeof *f);
   if (f) {
     f->end.ops = &front_ops;
+    f->base.ops = &base_ops;
     f->s = s;
     f->conf = *conf;
     task_init(&f->step, on_step, f);
@@ -515,26 +546,6 @@ int h1_front_new(struct stream *s, const struct h1_front_conf *conf, struct h1_f
   f->head_timer = true;
   stream_own(s, &events, f);
   if (out)
-    *out = f;
+    *out = &f->base;
   return 0;
-}
-
-void h1_front_last(struct h1_front *f) {
-  f->last = true;
-}
-
-bool h1_front_busy(const struct h1_front *f) {
-  return f->phase == BUSY;
-}
-
-void h1_front_drain(struct h1_front *f) {
-  f->draining = f->last = true;
-  soon(f);
-}
-
-void h1_front_abort(struct h1_front *f, int reason) {
-  f->conf.closed = NULL;
-  f->depth++;
-  die(f, reason ? reason : BEAM_ERR_CLOSED);
-  leave(f);
 }

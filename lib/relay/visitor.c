@@ -24,7 +24,7 @@ struct visitor {
   struct stream *s;       /* SNIFF only: later it belongs to the next stage */
   struct hello turn;      /* SNIFF: its handshake waits */
   struct tls *tls;        /* TLS_* */
-  struct h1_front *front; /* FRONT */
+  struct front *front; /* FRONT */
   struct loop_timer timer;
   struct http_handler handler;
   bool tls_port, secure, given;
@@ -47,7 +47,7 @@ static void visitor_end(struct visitor *v, int reason) {
   if (v->tls)
     tls_cancel(v->tls);
   if (v->front)
-    h1_front_abort(v->front, reason);
+    front_abort(v->front, reason);
   stream_close(v->s, reason);
   cert_unref(v->cert);
   admit_leave(w->admit, &v->peer);
@@ -76,7 +76,7 @@ static void on_finished(void *user, const struct http_record *r) {
   dispatch_finished(v->w, r);
 }
 
-static void on_front_closed(void *user, struct h1_front *f) {
+static void on_front_closed(void *user, struct front *f) {
   (void)f;
   struct visitor *v = user;
   v->front = NULL;
@@ -86,12 +86,12 @@ static void on_front_closed(void *user, struct h1_front *f) {
 static void start_front(struct visitor *v, struct stream *s) {
   v->stage = FRONT;
   v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
-  struct h1_front_conf conf = {v->secure, &v->handler, on_front_closed, v};
+  struct front_conf conf = {v->secure, &v->handler, on_front_closed, v};
   int err = h1_front_new(s, &conf, &v->front);
   if (err)
     visitor_end(v, err);
   else if (drain_begun(v->w->relay))
-    h1_front_last(v->front);
+    front_last(v->front);
 }
 
 /* --- TLS --- */
@@ -288,7 +288,7 @@ void visitor_end_all(struct worker *w) {
 void visitors_count(struct worker *w, unsigned *busy, unsigned *idle) {
   struct visitor *v;
   DL_FOREACH(w->visitors, v) {
-    bool is_idle = v->front && !h1_front_busy(v->front);
+    bool is_idle = v->front && !front_busy(v->front);
     *idle += is_idle;
     *busy += !is_idle && !v->carries;
   }
@@ -298,7 +298,7 @@ void visitors_last(struct worker *w) {
   struct visitor *v;
   DL_FOREACH(w->visitors, v) {
     if (v->front && !v->carries)
-      h1_front_last(v->front);
+      front_last(v->front);
   }
 }
 
@@ -306,6 +306,6 @@ void visitors_drain(struct worker *w) {
   struct visitor *v;
   DL_FOREACH(w->visitors, v) {
     if (v->front && !v->carries)
-      h1_front_drain(v->front);
+      front_drain(v->front);
   }
 }

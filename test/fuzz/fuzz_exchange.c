@@ -26,7 +26,7 @@ static struct loop *loop;
 static enum way way;
 static struct peer visitor, service[SERVICES], link_end;
 static unsigned dials, fronts, gone;
-static struct h1_front *front;
+static struct front *front;
 static struct h1_pool *pool;
 static struct http_handler relay, agent;
 
@@ -138,7 +138,7 @@ static void on_gone(void *user) {
   gone++;
 }
 
-static void on_front_closed(void *user, struct h1_front *f) {
+static void on_front_closed(void *user, struct front *f) {
   (void)user;
   MUST(f == front);
   front = NULL;
@@ -202,7 +202,7 @@ static size_t op(const uint8_t *p, size_t n) {
 static void begin(void) {
   struct stream *s, *far;
   struct h1_pool_conf pool_conf = {&net, loop, "localhost", 3000};
-  struct h1_front_conf conf = {.tls = true, .handler = &relay, .closed = on_front_closed};
+  struct front_conf conf = {.tls = true, .handler = &relay, .closed = on_front_closed};
   relay = (struct http_handler){.request = to_agent};
   agent = (struct http_handler){.request = to_service, .gone = on_gone};
   dials = fronts = gone = 0;

@@ -203,7 +203,7 @@ static void gone(void *user) {
   ((struct rig *)user)->gone++;
 }
 
-static void front_closed(void *user, struct h1_front *f) {
+static void front_closed(void *user, struct front *f) {
   struct rig *r = user;
   assert_ptr_equal(r->front, f);
   r->front = NULL;
@@ -223,7 +223,7 @@ struct rig *rig_new(enum rig_way way) {
   r->relay = (struct http_handler){
       .request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};
   r->agent = (struct http_handler){.request = to_service, .gone = gone, .user = r};
-  struct h1_front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
+  struct front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
   assert_int_equal(peer_pair(r->loop, &r->visitor, &s), 0);
   assert_int_equal(h1_front_new(s, &conf, &r->front), 0);
   rig_run(r);
@@ -232,7 +232,7 @@ struct rig *rig_new(enum rig_way way) {
 
 void rig_free(struct rig *r) {
   if (r->front)
-    h1_front_abort(r->front, BEAM_ERR_CLOSED);
+    front_abort(r->front, BEAM_ERR_CLOSED);
   h1_pool_free(r->pool);
   rig_run(r);
   peer_free(&r->visitor);

@@ -49,7 +49,7 @@ struct rig {
   struct loop *loop;
   enum rig_way way;
   struct peer visitor;
-  struct h1_front *front; /* NULL once it closed */
+  struct front *front; /* NULL once it closed */
   struct http_handler relay, agent;
   struct h1_pool *pool;
   struct peer service[RIG_SERVICES];

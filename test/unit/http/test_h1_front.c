@@ -488,7 +488,7 @@ static void visitor_does_not_read(void **state) {
 static void drained(void **state) {
   (void)state;
   struct rig *r = rig_new(DIRECT);
-  h1_front_drain(r->front);
+  front_drain(r->front);
   rig_run(r);
   assert_null(r->front);
   assert_true(r->visitor.ended);
@@ -496,7 +496,7 @@ static void drained(void **state) {
   r = rig_new(DIRECT);
   peer_say(&r->visitor, GET);
   rig_run(r);
-  h1_front_drain(r->front);
+  front_drain(r->front);
   rig_run(r);
   assert_non_null(r->front);
   peer_say(&r->service[0], OK1);
@@ -514,8 +514,8 @@ static void last_request(void **state) {
     if (busy)
       peer_say(&r->visitor, GET);
     rig_run(r);
-    assert_int_equal(h1_front_busy(r->front), busy);
-    h1_front_last(r->front);
+    assert_int_equal(front_busy(r->front), busy);
+    front_last(r->front);
     rig_run(r);
     assert_non_null(r->front);
     if (!busy)

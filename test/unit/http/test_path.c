@@ -220,7 +220,7 @@ static void lose(struct rig *r, enum loss loss) {
     break;
   case FRONT_ABORTS:
     if (r->front)
-      h1_front_abort(r->front, BEAM_ERR_CLOSED);
+      front_abort(r->front, BEAM_ERR_CLOSED);
     r->front = NULL;
     break;
   default:
@@ -255,7 +255,7 @@ static bool cut_row(size_t i, enum rig_way way, enum loss loss, size_t cut) {
   if (loss == POOL_FREED) { /* rig_free frees another */
     struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000};
     if (r->front)
-      h1_front_abort(r->front, BEAM_ERR_CLOSED);
+      front_abort(r->front, BEAM_ERR_CLOSED);
     r->front = NULL;
     rig_run(r);
     assert_int_equal(h1_pool_new(&pool, &r->pool), 0);

@@ -1,0 +1,50 @@
+/* front.h: a visitor's connection, whatever version of HTTP it speaks: requests come off it, each becomes an exchange.
+ *
+ *   h1_front.h: HTTP/1.1, one request after the other        h2_front.h: HTTP/2, up to a hundred at once
+ */
+#ifndef HTTP_FRONT_H
+#define HTTP_FRONT_H
+
+#include "http/exchange.h"
+#include "io/stream.h"
+
+struct front;
+
+struct front_ops {
+  void (*drain)(struct front *f);
+  void (*last)(struct front *f);
+  bool (*busy)(const struct front *f);
+  void (*abort)(struct front *f, int reason);
+};
+
+struct front {
+  const struct front_ops *ops;
+};
+
+struct front_conf {
+  bool tls;                           /* scheme for heads */
+  const struct http_handler *handler; /* outlives the front */
+  void (*closed)(
+      void *user,
+      struct front *f); /* it freed itself; for the owner's list and counters. From the task queue */
+  void *user;
+};
+
+/* Finish: idle closes now, busy after what is in flight, and says so (Connection: close, GOAWAY). */
+static inline void front_drain(struct front *f) {
+  f->ops->drain(f);
+}
+/* What is under way, or the next request, is the last. An idle connection stays until it comes. */
+static inline void front_last(struct front *f) {
+  f->ops->last(f);
+}
+/* A request was read and is not answered to its end. */
+static inline bool front_busy(const struct front *f) {
+  return f->ops->busy(f);
+}
+/* At once; closed() does not come. handler->finished() may, during the call. */
+static inline void front_abort(struct front *f, int reason) {
+  f->ops->abort(f, reason);
+}
+
+#endif

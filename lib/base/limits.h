@@ -20,6 +20,21 @@
   32u /* informational responses before a final one: early hints come in twos and threes */
 #define LIMIT_UPSTREAM_HEAD_MS 120000u /* first byte of the response: long polls and debuggers are slow */
 
+#define LIMIT_STALL_MS                                                                                       \
+  600000u /* a visitor that takes nothing of its response: a paused film goes on within ten minutes */
+#define LIMIT_STALL_LOW_MS 10000u /* ... while memory is short */
+#define LIMIT_H2_STREAMS                                                                                     \
+  100u /* requests at once on a connection: what RFC 9113 6.5.2 calls the least that does not hurt */
+#define LIMIT_H2_CONN_WINDOW                                                                                 \
+  (4u * 1024 * 1024) /* of a connection: 320 Mbit/s at 100 ms; what a visitor may have waiting here */
+#define LIMIT_H2_WAITING                                                                                     \
+  (1024u * 1024) /* request bytes of a connection that nobody takes, before all of it has to wait */
+#define LIMIT_H2_GLITCHES                                                                                    \
+  1000u /* frames that cost us and move nothing (PING, SETTINGS, resets, empty DATA) at once ... */
+#define LIMIT_H2_GLITCHES_S 100u /* ... and a second: a browser sends a handful */
+#define LIMIT_H2_PING_MS 30000u  /* silence of a visitor who waits, before we ask whether it is there */
+#define LIMIT_H2_PONG_MS 20000u  /* ... and how long it has to say so */
+
 /* --- TLS --- */
 #define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
 #define LIMIT_CLIENT_HELLO                                                                                   \

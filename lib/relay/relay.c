@@ -152,7 +152,7 @@ static struct tls_cert *choose_link(void *user, const char *sni) {
   return certs_get_link(r->certs);
 }
 
-static const char *const alpn_visitor[] = {"http/1.1", NULL};
+static const char *const alpn_visitor[] = {"h2", "http/1.1", NULL};
 static const char *const alpn_beam[] = {"beam/1", NULL};
 
 static int make_tls(struct relay *r, struct beam_error *err) {

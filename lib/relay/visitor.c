@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "http/h1_front.h"
+#include "http/h2_front.h"
 #include "obs/metrics.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
@@ -83,11 +84,11 @@ static void on_front_closed(void *user, struct front *f) {
   visitor_end(v, 0);
 }
 
-static void start_front(struct visitor *v, struct stream *s) {
+static void start_front(struct visitor *v, struct stream *s, bool h2) {
   v->stage = FRONT;
   v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
   struct front_conf conf = {v->secure, &v->handler, on_front_closed, v};
-  int err = h1_front_new(s, &conf, &v->front);
+  int err = h2 ? h2_front_new(s, &conf, &v->front) : h1_front_new(s, &conf, &v->front);
   if (err)
     visitor_end(v, err);
   else if (drain_begun(v->w->relay))
@@ -97,7 +98,6 @@ static void start_front(struct visitor *v, struct stream *s) {
 /* --- TLS --- */
 
 static void on_tls(void *user, int err, struct stream *s, const struct tls_info *info) {
-  (void)info;
   struct visitor *v = user;
   v->tls = NULL;
   metric_end(v->stage == TLS_AGENT ? METRIC_ENDS_TLS_AGENT : METRIC_ENDS_TLS_VISITOR, err);
@@ -112,7 +112,7 @@ static void on_tls(void *user, int err, struct stream *s, const struct tls_info 
   }
   v->secure = true;
   v->cert = certs_get_cert(v->w->relay->certs, v->hello.sni);
-  start_front(v, s);
+  start_front(v, s, !strcmp(info->alpn, "h2"));
 }
 
 /* A name whose tunnel ends TLS itself: the bytes go there as they are. */
@@ -220,7 +220,7 @@ static void on_readable(void *user) {
     timer_stop(&v->timer);
     struct stream *s = v->s;
     v->s = NULL;
-    start_front(v, s);
+    start_front(v, s, false);
   } else {
     refuse(v, BEAM_ERR_PROTOCOL, what == SNIFF_TLS ? "TLS on a plain port" : "neither TLS nor HTTP");
   }

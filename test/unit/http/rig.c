@@ -212,6 +212,10 @@ static void front_closed(void *user, struct front *f) {
 /* --- the rig --- */
 
 struct rig *rig_new(enum rig_way way) {
+  return rig_new_with(way, h1_front_new);
+}
+
+struct rig *rig_new_with(enum rig_way way, rig_front front) {
   struct rig *r = calloc(1, sizeof *r);
   struct stream *s;
   assert_non_null(r);
@@ -225,7 +229,7 @@ struct rig *rig_new(enum rig_way way) {
   r->agent = (struct http_handler){.request = to_service, .gone = gone, .user = r};
   struct front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
   assert_int_equal(peer_pair(r->loop, &r->visitor, &s), 0);
-  assert_int_equal(h1_front_new(s, &conf, &r->front), 0);
+  assert_int_equal(front(s, &conf, &r->front), 0);
   rig_run(r);
   return r;
 }

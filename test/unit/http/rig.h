@@ -19,6 +19,7 @@
 #include "http/forward.h"
 #include "http/frames.h"
 #include "http/h1_front.h"
+#include "http/h2_front.h"
 #include "http/h1_upstream.h"
 #include "io/mem.h"
 #include "io/net.h"
@@ -63,7 +64,9 @@ struct rig {
   char last_method[16];
 };
 
-struct rig *rig_new(enum rig_way way);
+typedef int (*rig_front)(struct stream *s, const struct front_conf *conf, struct front **out);
+struct rig *rig_new(enum rig_way way); /* with an HTTP/1 front */
+struct rig *rig_new_with(enum rig_way way, rig_front front);
 void rig_free(struct rig *r);
 void rig_run(struct rig *r); /* until nothing is left to do now */
 void rig_wait(struct rig *r, uint64_t ms);

@@ -12,6 +12,7 @@
 #include "http/forward.h"
 #include "http/frames.h"
 #include "http/h1_upstream.h"
+#include "http/rewrite.h"
 #include "wire/control.h"
 
 /* A stream whose StreamOpen is being read. */
@@ -26,6 +27,7 @@ struct opening {
 struct local {
   struct local_conf conf;              /* host is our copy */
   char host_header[300];               /* "" keeps the visitor's */
+  bool rewrites;                       /* ... and is the service's own: so are Origin, Location and the like */
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
   struct h1_pool *pool;
   struct http_handler handler;
@@ -46,21 +48,36 @@ static void maybe_free(struct local *l) {
 
 /* --- exchanges --- */
 
+/* With a Host of our own the service must see itself in Origin and Referer too, and the visitor itself in what comes back. */
+static int join(struct local *l, const struct rewrite_origins *o, struct http_end *front,
+                struct http_end *up) {
+  if (l->rewrites)
+    return rewrite_join(l->conf.loop, o, front, up);
+  http_join(front, up);
+  return 0;
+}
+
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct local *l = user;
   struct http_head head;
-  struct http_end *up;
-  if (forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head)) {
-    page_answer(l->conf.loop, front, h, PAGE_INTERNAL, NULL);
-    return;
+  struct http_end *up = NULL;
+  struct rewrite_origins o = {0};
+  char *text = NULL;
+  int err = forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head);
+  if (!err && l->rewrites) {
+    rewrite_origins(&o, h->scheme, h->authority, l->host_header);
+    err = rewrite_request(&o, &head, &text);
   }
-  if (l->closed || h1_pool_request(l->pool, &up)) {
+  if (!err)
+    err = l->closed ? BEAM_ERR_CLOSED : h1_pool_request(l->pool, &up);
+  if (!err && (err = join(l, &o, front, up)))
+    up->ops->abort(up, PAGE_INTERNAL);
+  if (err)
     page_answer(l->conf.loop, front, h, l->closed ? PAGE_LINK_LOST : PAGE_INTERNAL, NULL);
-  } else {
-    http_join(front, up);
+  else
     http_send_head(front, &head, more);
-  }
   http_head_free(&head);
+  free(text);
 }
 
 static void on_finished(void *user, const struct http_record *r) {
@@ -165,6 +182,7 @@ void local_serve(struct local *l, unsigned relay, struct stream *s) {
 /* --- life --- */
 
 static void set_host_header(struct local *l, const char *how) {
+  l->rewrites = !how || strcmp(how, "keep") != 0;
   if (how && !strcmp(how, "keep"))
     l->host_header[0] = 0;
   else if (how && strcmp(how, "rewrite"))

@@ -59,13 +59,6 @@ void http_send_abort(struct http_end *e, enum page page) {
     peer->ops->abort(peer, page);
 }
 
-void http_replace(struct http_end *from, struct http_end *to) {
-  struct http_end *front = from->peer;
-  from->peer = NULL;
-  if (front)
-    http_join(front, to);
-}
-
 int http_length(const struct http_head *h, uint64_t *out) {
   const struct http_field *found = NULL;
   for (size_t i = 0; i < h->fields_n; i++) {

@@ -68,8 +68,6 @@ void http_send_stop(struct http_end *e);
 void http_send_want(struct http_end *e);
 void http_send_abort(struct http_end *e, enum page page); /* detaches both, then tells the peer */
 void http_done(struct http_end *e);                       /* both messages are complete: detach quietly */
-/* Replace upstream `from` by `to` (a waiting request gets its link): to becomes from's peer's peer; nothing is told. */
-void http_replace(struct http_end *from, struct http_end *to);
 
 /* The Content-Length of a head: 0 and *out; NOT_FOUND: it has none; INVALID: more than one, or not a number. */
 int http_length(const struct http_head *h, uint64_t *out);

@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "http/forward.h"
 #include "http/frames.h"
+#include "http/rewrite.h"
 #include "relay/answers.h"
 #include "relay/handover.h"
 #include "relay/session.h"
@@ -77,6 +78,14 @@ static int connect_agent(struct worker *w, const struct route_view *route, const
   return err ? err : frames_upstream(s, out);
 }
 
+/* A tunnel is nobody we trust: what it sets for everybody's names does not pass. */
+static int join(struct worker *w, struct http_end *front, struct http_end *up) {
+  int err = rewrite_guard_join(w->loop, w->relay->conf.domain, front, up);
+  if (err)
+    up->ops->abort(up, PAGE_OVERLOADED);
+  return err;
+}
+
 static enum page page_of(int err) {
   return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? PAGE_OVERLOADED : PAGE_INTERNAL;
 }
@@ -110,6 +119,7 @@ static void waiting_late(void *arg) {
 }
 
 static void waiting_go(struct waiting *q, const struct route_view *route) {
+  struct worker *w = q->w;
   struct http_end *up;
   int err = connect_agent(q->w, route, &q->open, &up);
   if (err == BEAM_AGAIN)
@@ -122,14 +132,20 @@ static void waiting_go(struct waiting *q, const struct route_view *route) {
   struct http_head head = q->head;
   memset(&q->head, 0, sizeof q->head);
   bool more = q->more, ended = q->ended;
-  http_replace(&q->end, up);
+  q->end.peer = NULL;
   waiting_free(q);
+  if (join(w, front, up)) {
+    front->peer = NULL;
+    page_answer(w->loop, front, &head, PAGE_OVERLOADED, NULL);
+    http_head_free(&head);
+    return;
+  }
   http_send_head(front, &head, more);
   http_head_free(&head);
   if (ended)
     http_send_end(front);
-  else if (more && up->peer)
-    http_send_want(up);
+  else if (more && front->peer)
+    http_send_want(front->peer);
 }
 
 static void on_head(struct http_end *e, const struct http_head *h, bool more) {
@@ -250,8 +266,9 @@ static void to_agent(const struct visit *v, const char *name, const struct route
   fill_open(&open, v, name);
   struct http_end *up;
   int err = route->state == ROUTE_GONE ? BEAM_ERR_NOT_FOUND : connect_agent(w, route, &open, &up);
+  if (!err)
+    err = join(w, front, up);
   if (!err) {
-    http_join(front, up);
     http_send_head(front, &head, more);
   } else if (err == BEAM_AGAIN) {
     wait_for_link(w, front, &head, more, &open);

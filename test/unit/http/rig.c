@@ -170,8 +170,12 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
   if (forward_to_local(h, NULL, &head))
     return; /* the front says so itself */
   if (!h1_pool_request(r->pool, &up)) {
-    http_join(front, up);
-    http_send_head(front, &head, more);
+    if (r->way == DIRECT)
+      http_join(front, up);
+    else if (rewrite_guard_join(r->loop, "t.test", front, up))
+      up->ops->abort(up, PAGE_INTERNAL);
+    if (front->peer)
+      http_send_head(front, &head, more);
   }
   http_head_free(&head);
 }

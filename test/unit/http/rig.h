@@ -22,6 +22,7 @@
 #include "http/h2_front.h"
 #include "http/h1_upstream.h"
 #include "io/mem.h"
+#include "http/rewrite.h"
 #include "io/net.h"
 
 /* The far end of a stream: keeps all it gets. */
@@ -43,7 +44,11 @@ size_t peer_length(struct peer *p);
 void peer_free(struct peer *p);
 
 enum { RIG_SERVICES = 8 };
-enum rig_way { DIRECT, FRAMES };
+enum rig_way {
+  DIRECT,
+  FILTERED,
+  FRAMES
+}; /* FILTERED: with a filter between front and upstream; FRAMES: and with frames */
 
 struct rig {
   struct net net; /* first: the fake network finds its rig by it */

@@ -93,20 +93,6 @@ static void calls(void **state) {
   evbuffer_free(b);
 }
 
-static void replaced(void **state) {
-  (void)state;
-  struct recorder front = {.end = {&front_ops, NULL}}, a = {.end = {&up_ops, NULL}},
-                  b = {.end = {&up_ops, NULL}};
-  http_join(&front.end, &a.end);
-  http_replace(&a.end, &b.end);
-  assert_ptr_equal(front.end.peer, &b.end);
-  assert_ptr_equal(b.end.peer, &front.end);
-  assert_null(a.end.peer);
-  http_replace(&a.end, &b.end); /* nobody there: nothing changes */
-  assert_ptr_equal(front.end.peer, &b.end);
-  assert_string_equal(front.calls, "");
-}
-
 static void lengths(void **state) {
   (void)state;
   static const struct {
@@ -167,7 +153,6 @@ static void tracked(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(calls),
-      cmocka_unit_test(replaced),
       cmocka_unit_test(lengths),
       cmocka_unit_test(tracked),
   };

@@ -6,9 +6,16 @@
 #include "base/log.h"
 #include "http/h2_conn.h"
 #include "io/block.h"
+#include "io/budget.h"
 
 /* A block of fields may unpack to this before the connection goes: one byte on the wire can stand for 4 KiB. */
 enum { BLOCK_MAX = 16 * LIMIT_HEAD_BYTES };
+/* A window that was used up within this time was too small: it should hold what comes in about so long. */
+enum { WINDOW_MS = 250 };
+
+static struct h2_conn *conn_of(const struct mux_request *r) {
+  return (struct h2_conn *)r->c;
+}
 
 /* Fails the call of the engine that is under way. */
 static int broken(struct h2_conn *c, int reason) {
@@ -33,12 +40,22 @@ static ssize_t read_length(nghttp2_session *ng, uint8_t type, int32_t id, int32_
   return n > (ssize_t)frame_max ? (ssize_t)frame_max : n;
 }
 
-static int submit_trailers(struct h2_request *r) {
-  nghttp2_nv nv[H2_HEAD_NV];
+static int fields_of(const struct http_head *h, uint16_t status, nghttp2_nv nv[MUX_FIELDS], size_t *n,
+                     char **text) {
+  struct http_field f[MUX_FIELDS];
+  int err = mux_head_fields(h, status, f, n, text);
+  for (size_t i = 0; !err && i < *n; i++)
+    nv[i] = (nghttp2_nv){(uint8_t *)f[i].name.p, (uint8_t *)f[i].value.p, f[i].name.n, f[i].value.n,
+                         NGHTTP2_NV_FLAG_NONE};
+  return err;
+}
+
+static int submit_trailers(struct h2_conn *c, struct mux_request *r) {
+  nghttp2_nv nv[MUX_FIELDS];
   size_t n;
   char *text;
-  int err = h2_head_fields(&r->out_trailers, 0, nv, &n, &text);
-  if (!err && nghttp2_submit_trailer(r->c->ng, r->id, nv, n))
+  int err = fields_of(&r->out_trailers, 0, nv, &n, &text);
+  if (!err && nghttp2_submit_trailer(c->ng, (int32_t)r->id, nv, n))
     err = BEAM_ERR_NOMEM;
   free(text);
   return err;
@@ -48,9 +65,10 @@ static ssize_t read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t m
                          nghttp2_data_source *source, void *user) {
   (void)ng, (void)buf, (void)source;
   struct h2_conn *c = user;
-  struct h2_request *r = request_of(c, id);
-  if (!r)
+  struct h2_request *hr = request_of(c, id);
+  if (!hr)
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+  struct mux_request *r = &hr->r;
   if (evbuffer_get_length(c->out) >= c->room)
     return NGHTTP2_ERR_PAUSE; /* the stream below is full */
   size_t n = evbuffer_get_length(r->out);
@@ -58,7 +76,7 @@ static ssize_t read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t m
   if (n > max)
     n = max;
   if (!n && !ends) {
-    r->deferred = 1;
+    hr->deferred = true;
     return NGHTTP2_ERR_DEFERRED;
   }
   *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
@@ -66,7 +84,7 @@ static ssize_t read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t m
     *flags |= NGHTTP2_DATA_FLAG_EOF;
   if (ends && r->has_out_trailers) {
     *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-    if (submit_trailers(r))
+    if (submit_trailers(c, r))
       return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
   }
   return (ssize_t)n;
@@ -79,7 +97,7 @@ static int send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *h
   struct h2_request *r = request_of(c, frame->hd.stream_id);
   if (!r)
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-  if (buffer_put(c->out, head, 9) || buffer_move(c->out, r->out, n) != n)
+  if (buffer_put(c->out, head, 9) || buffer_move(c->out, r->r.out, n) != n)
     return broken(c, BEAM_ERR_NOMEM);
   return 0;
 }
@@ -97,91 +115,141 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *
   if (!r)
     return 0;
   if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM)
-    r->fin_sent = 1;
-  h2_request_sent(r);
+    r->r.fin_sent = 1;
+  mux_request_sent(&r->r);
   return 0;
 }
 
-static int submit(struct h2_request *r, const struct http_head *h, bool final, bool more) {
-  nghttp2_nv nv[H2_HEAD_NV];
+static int submit(struct mux_request *r, const struct http_head *h, bool final, bool more) {
+  struct h2_conn *c = conn_of(r);
+  nghttp2_nv nv[MUX_FIELDS];
   nghttp2_data_provider body = {.read_callback = read_data};
   size_t n;
   char *text;
-  int err = h2_head_fields(h, h->status, nv, &n, &text);
+  int rv = 0, err = fields_of(h, h->status, nv, &n, &text);
   if (!err && final)
-    err = nghttp2_submit_response(r->c->ng, r->id, nv, n, more ? &body : NULL) ? BEAM_ERR_NOMEM : 0;
+    rv = nghttp2_submit_response(c->ng, (int32_t)r->id, nv, n, more ? &body : NULL);
   else if (!err)
-    err = nghttp2_submit_headers(r->c->ng, NGHTTP2_FLAG_NONE, r->id, NULL, nv, n, NULL) ? BEAM_ERR_NOMEM : 0;
+    rv = nghttp2_submit_headers(c->ng, NGHTTP2_FLAG_NONE, (int32_t)r->id, NULL, nv, n, NULL);
   free(text);
-  h2_conn_flush_soon(r->c);
-  return err;
+  h2_conn_flush_soon(c);
+  return err ? err : rv < 0 ? BEAM_ERR_NOMEM : 0;
 }
 
-int h2_engine_respond(struct h2_request *r, const struct http_head *h, bool more) {
+static int respond(struct mux_request *r, const struct http_head *h, bool more) {
   return submit(r, h, true, more);
 }
 
-int h2_engine_inform(struct h2_request *r, const struct http_head *h) {
-  return submit(r, h, false, true);
+/* Of a visitor that does not read, none are missed. */
+static int inform(struct mux_request *r, const struct http_head *h) {
+  return evbuffer_get_length(conn_of(r)->out) > LIMIT_HEAD_BYTES ? 0 : submit(r, h, false, true);
 }
 
-void h2_engine_reset(struct h2_conn *c, int32_t id, uint32_t code) {
+static void reset(struct h2_conn *c, int32_t id, uint32_t code) {
   if (nghttp2_submit_rst_stream(c->ng, NGHTTP2_FLAG_NONE, id, code))
     h2_conn_kill(c, BEAM_ERR_NOMEM);
   h2_conn_flush_soon(c);
 }
 
+/* ENOUGH: RFC 9113 8.1. */
+static void reset_request(struct mux_request *r, enum mux_reset how) {
+  reset(conn_of(r), (int32_t)r->id, how == MUX_RESET_ENOUGH ? NGHTTP2_NO_ERROR : NGHTTP2_INTERNAL_ERROR);
+}
+
+static void wake(struct mux_request *r) {
+  struct h2_request *hr = (struct h2_request *)r;
+  struct h2_conn *c = conn_of(r);
+  if (hr->deferred && r->id >= 0) {
+    hr->deferred = false;
+    nghttp2_session_resume_data(c->ng, (int32_t)r->id);
+  }
+  h2_conn_flush_soon(c);
+}
+
 /* --- credit --- */
+
+static size_t credit(struct mux_request *r) {
+  int32_t n = r->id < 0 ? 0 : nghttp2_session_get_stream_remote_window_size(conn_of(r)->ng, (int32_t)r->id);
+  return n > 0 ? (size_t)n : 0;
+}
 
 /* The connection's credit goes back on receipt as long as little waits: one upload that nobody takes does not stop the others. Beyond that it is
  * owed until bytes are taken. */
 static int received(struct h2_conn *c, size_t n) {
-  if (c->waiting > LIMIT_H2_WAITING) {
+  if (c->m.waiting > LIMIT_H2_WAITING) {
     c->owed += n;
     return 0;
   }
   return nghttp2_session_consume_connection(c->ng, n);
 }
 
-void h2_engine_credit(struct h2_request *r, size_t n) {
-  struct h2_conn *c = r->c;
+/* An upload that comes fast gets a larger window, out of what the pool can spare. */
+static void widen(struct h2_request *hr, size_t n) {
+  struct mux_request *r = &hr->r;
+  uint64_t now = loop_now(r->c->loop);
+  hr->drained += n;
+  if (hr->drained < hr->window)
+    return;
+  if (now - hr->since < WINDOW_MS && hr->window < LIMIT_STREAM_WINDOW_MAX && !evbuffer_get_length(r->in) &&
+      budget_take(&budget_pool, hr->window, LIMIT_POOL_SPARE)) {
+    hr->window *= 2;
+    if (nghttp2_session_set_local_window_size(conn_of(r)->ng, NGHTTP2_FLAG_NONE, (int32_t)r->id,
+                                              (int32_t)hr->window))
+      h2_conn_kill(conn_of(r), BEAM_ERR_NOMEM);
+  }
+  hr->drained = 0;
+  hr->since = now;
+}
+
+static void took(struct mux_request *r, size_t n) {
+  struct h2_conn *c = conn_of(r);
   size_t back = n < c->owed ? n : c->owed;
   c->owed -= back;
   if (back && nghttp2_session_consume_connection(c->ng, back))
     h2_conn_kill(c, BEAM_ERR_NOMEM);
-  if (n && r->id && nghttp2_session_consume_stream(c->ng, r->id, n) == NGHTTP2_ERR_NOMEM)
-    h2_conn_kill(c, BEAM_ERR_NOMEM);
+  if (n && r->id >= 0) {
+    if (nghttp2_session_consume_stream(c->ng, (int32_t)r->id, n) == NGHTTP2_ERR_NOMEM)
+      h2_conn_kill(c, BEAM_ERR_NOMEM);
+    widen((struct h2_request *)r, n);
+  }
   if (nghttp2_session_want_write(c->ng))
     h2_conn_flush_soon(c);
 }
 
-void h2_engine_window(struct h2_request *r, uint32_t window) {
-  if (!nghttp2_session_set_local_window_size(r->c->ng, NGHTTP2_FLAG_NONE, r->id, (int32_t)window))
-    r->window = window;
-  h2_conn_flush_soon(r->c);
-}
+const struct mux_engine h2_engine = {respond, inform, wake, reset_request, took, credit};
 
 /* --- receiving --- */
+
+static void fini(struct mux_request *r) {
+  struct h2_request *hr = (struct h2_request *)r;
+  if (r->id >= 0)
+    nghttp2_session_set_stream_user_data(conn_of(r)->ng, (int32_t)r->id, NULL);
+  budget_give(&budget_pool, hr->window - LIMIT_STREAM_WINDOW_MIN);
+  hr->window = LIMIT_STREAM_WINDOW_MIN;
+}
 
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user) {
   (void)ng;
   struct h2_conn *c = user;
   int32_t id = frame->hd.stream_id;
-  h2_head_clear(&c->head);
+  mux_head_clear(&c->head);
   c->block = 0;
-  c->block_since = loop_now(c->s->loop);
+  c->block_since = loop_now(c->m.loop);
   c->head_id = 0;
   if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
     c->head_id = request_of(c, id) ? id : 0;
     return 0;
   }
   if (h2_conn_full(c)) {
-    h2_engine_reset(c, id, NGHTTP2_REFUSED_STREAM); /* nothing was done: it may be tried again */
+    reset(c, id, NGHTTP2_REFUSED_STREAM); /* nothing was done: it may be tried again */
     return 0;
   }
-  struct h2_request *r = h2_request_new(c, id);
+  struct h2_request *r = (struct h2_request *)mux_request_new(&c->m, id, sizeof *r);
   if (!r)
     return broken(c, BEAM_ERR_NOMEM);
+  r->r.fini = fini;
+  r->window = LIMIT_STREAM_WINDOW_MIN;
+  r->since = loop_now(c->m.loop);
   nghttp2_session_set_stream_user_data(c->ng, id, r);
   c->head_id = id;
   return 0;
@@ -195,8 +263,8 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint
   if (c->block > BLOCK_MAX)
     return broken(c, BEAM_ERR_LIMIT);
   if (c->head_id == frame->hd.stream_id)
-    h2_head_add(&c->head, (struct span){(const char *)name, name_n},
-                (struct span){(const char *)value, value_n});
+    mux_head_add(&c->head, (struct span){(const char *)name, name_n},
+                 (struct span){(const char *)value, value_n});
   return 0;
 }
 
@@ -207,35 +275,26 @@ static int on_invalid_header(nghttp2_session *ng, const nghttp2_frame *frame, co
   return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-static void on_end_stream(struct h2_request *r) {
-  r->read_whole = 1;
-  h2_request_soon(r);
-}
-
 static int on_headers(struct h2_conn *c, const nghttp2_frame *frame) {
-  struct h2_request *r = request_of(c, frame->hd.stream_id);
-  bool ours = c->head_id == frame->hd.stream_id;
+  struct h2_request *hr = request_of(c, frame->hd.stream_id);
+  bool ours = c->head_id == frame->hd.stream_id, end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
   c->head_id = 0;
   c->block_since = 0;
-  if (!r || !ours) {
-    h2_head_clear(&c->head);
+  if (!hr || !ours) {
+    mux_head_clear(&c->head);
     return 0;
   }
-  bool end = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
+  struct mux_request *r = &hr->r;
   if (frame->headers.cat == NGHTTP2_HCAT_REQUEST) {
-    r->fault = h2_head_request(&c->head, c->conf.tls, &r->track.head, &r->key);
-    r->asks = r->key != NULL;
-    r->more = !end || r->asks;
-    r->fresh = 1;
-  } else {
-    http_head_free(&r->trailers);
-    if (h2_head_trailers(&c->head, &r->trailers))
-      h2_engine_reset(c, r->id, NGHTTP2_PROTOCOL_ERROR);
-    r->has_trailers = r->trailers.fields_n > 0;
+    mux_request_head(r, &c->head, end);
+    return 0;
   }
+  http_head_free(&r->trailers);
+  if (mux_head_trailers(&c->head, &r->trailers))
+    reset(c, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+  r->has_trailers = r->trailers.fields_n > 0;
   if (end)
-    on_end_stream(r);
-  h2_request_soon(r);
+    mux_request_ended(r);
   return 0;
 }
 
@@ -258,7 +317,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
     r = request_of(c, frame->hd.stream_id);
     if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
       if (r)
-        on_end_stream(r);
+        mux_request_ended(&r->r);
     } else if (frame->hd.length == 0) {
       h2_conn_spend(c);
     }
@@ -266,7 +325,7 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user)
   case NGHTTP2_WINDOW_UPDATE:
     r = frame->hd.stream_id ? request_of(c, frame->hd.stream_id) : NULL;
     if (r)
-      h2_request_sent(r); /* the ceiling rose */
+      mux_request_sent(&r->r); /* the ceiling rose */
     h2_conn_flush_soon(c);
     return 0;
   case NGHTTP2_SETTINGS:
@@ -289,18 +348,15 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
   (void)flags;
   struct h2_conn *c = user;
   struct h2_request *r = request_of(c, id);
-  bool taken = !r || r->req_closed;
+  bool taken = !r || r->r.req_closed;
   if (taken ? nghttp2_session_consume_connection(ng, n) : received(c, n))
     return broken(c, BEAM_ERR_NOMEM);
   if (taken)
     return nghttp2_session_consume_stream(ng, id, n) == NGHTTP2_ERR_NOMEM ? broken(c, BEAM_ERR_NOMEM) : 0;
-  if (evbuffer_get_length(r->in) + n > 2 * (size_t)r->window)
+  if (evbuffer_get_length(r->r.in) + n > 2 * (size_t)r->window)
     return 0; /* more than its credit: the engine is about to reset it */
-  if (evbuffer_add(r->in, p, n))
-    return broken(c, BEAM_ERR_NOMEM);
-  c->waiting += n;
-  h2_request_received(r);
-  return 0;
+  int err = mux_request_received(&r->r, p, n);
+  return err ? broken(c, err) : 0;
 }
 
 static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void *user) {
@@ -311,7 +367,7 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
   if (!r)
     return 0;
   nghttp2_session_set_stream_user_data(ng, id, NULL);
-  h2_request_over(r, code);
+  mux_request_over(&r->r, code == NGHTTP2_NO_ERROR);
   return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <beam/beam.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 #include "base/log.h"
 #include "http/h2_conn.h"
@@ -15,19 +16,20 @@ static struct h2_conn *of_base(const struct front *b) {
 }
 
 static uint64_t now(struct h2_conn *c) {
-  return loop_now(c->s->loop);
+  return loop_now(c->m.loop);
+}
+
+static void leave(struct h2_conn *c) {
+  mux_conn_leave(&c->m);
 }
 
 /* --- life --- */
 
 static void die(struct h2_conn *c, int reason) {
-  if (c->dead)
+  if (c->m.dead)
     return;
-  c->dead = 1;
-  for (struct h2_request *r = c->requests, *next; r; r = next) {
-    next = r->next;
-    h2_request_abandon(r); /* one that is on the stack goes when that is left, and before the connection */
-  }
+  c->m.dead = true;
+  mux_conn_abandon(&c->m);
   timer_stop(&c->timer);
   task_cancel(&c->flush);
   if (!c->s->dead && evbuffer_get_length(c->out))
@@ -35,20 +37,17 @@ static void die(struct h2_conn *c, int reason) {
   stream_close(c->s, reason == BEAM_ERR_CLOSED ? 0 : reason);
 }
 
-void h2_conn_leave(struct h2_conn *c) {
-  if (--c->depth || !c->dead)
-    return;
-  h2_head_clear(&c->head);
+static void free_conn(struct mux_conn *m) {
+  struct h2_conn *c = (struct h2_conn *)m;
+  mux_head_clear(&c->head);
   nghttp2_session_del(c->ng);
   evbuffer_free(c->out);
-  if (c->conf.closed)
-    c->conf.closed(c->conf.user, &c->base);
   free(c);
 }
 
 void h2_conn_flush_soon(struct h2_conn *c) {
-  if (!c->dead)
-    loop_turn_end(c->s->loop, &c->flush);
+  if (!c->m.dead)
+    loop_turn_end(c->m.loop, &c->flush);
 }
 
 void h2_conn_kill(struct h2_conn *c, int reason) {
@@ -84,9 +83,9 @@ bool h2_conn_full(struct h2_conn *c) {
   uint64_t second = now(c) / 1000;
   if (second != c->reset_second) {
     c->reset_second = second;
-    c->resets = 0;
+    c->m.resets = 0;
   }
-  return c->said_last || c->calm || c->requests_n + c->resets >= LIMIT_H2_STREAMS;
+  return c->said_last || c->calm || c->m.requests_n + c->m.resets >= LIMIT_H2_STREAMS;
 }
 
 /* --- the stream below --- */
@@ -113,11 +112,11 @@ static bool push_down(struct h2_conn *c) {
 static bool is_over(struct h2_conn *c) {
   if (evbuffer_get_length(c->out) || nghttp2_session_want_write(c->ng))
     return false;
-  return c->calm || !nghttp2_session_want_read(c->ng) || (c->said_last && !c->requests);
+  return c->calm || !nghttp2_session_want_read(c->ng) || (c->said_last && !c->m.requests);
 }
 
 static void work(struct h2_conn *c) {
-  bool more = !c->dead && !c->kill;
+  bool more = !c->m.dead && !c->kill;
   while (more && push_down(c) && (c->room = stream_room(c->s)) > 0) {
     int err = fill(c);
     if (err)
@@ -126,15 +125,15 @@ static void work(struct h2_conn *c) {
   }
   if (c->kill)
     die(c, c->kill);
-  else if (!c->dead && is_over(c))
+  else if (!c->m.dead && is_over(c))
     die(c, 0);
 }
 
 static void flush(void *arg) {
   struct h2_conn *c = arg;
-  c->depth++;
+  c->m.depth++;
   work(c);
-  h2_conn_leave(c);
+  leave(c);
 }
 
 static void feed(struct h2_conn *c) {
@@ -158,12 +157,12 @@ static void feed(struct h2_conn *c) {
 
 static void on_readable(void *user) {
   struct h2_conn *c = user;
-  c->depth++;
+  c->m.depth++;
   feed(c);
   if (stream_at_end(c->s) && !c->kill)
-    c->kill = c->requests ? BEAM_ERR_RESET : BEAM_ERR_CLOSED;
+    c->kill = c->m.requests ? BEAM_ERR_RESET : BEAM_ERR_CLOSED;
   h2_conn_flush_soon(c);
-  h2_conn_leave(c);
+  leave(c);
 }
 
 static void on_writable(void *user) {
@@ -172,9 +171,9 @@ static void on_writable(void *user) {
 
 static void on_closed(void *user, int reason) {
   struct h2_conn *c = user;
-  c->depth++;
+  c->m.depth++;
   die(c, reason);
-  h2_conn_leave(c);
+  leave(c);
 }
 
 static const struct stream_events events = {on_readable, on_writable, on_closed};
@@ -209,32 +208,32 @@ static void on_timer(void *arg) {
   struct h2_conn *c = arg;
   uint64_t t = now(c);
   bool low = budget_left(&budget_pool) < budget_pool.cap / 8;
-  c->depth++;
-  for (struct h2_request *r = c->requests, *next; r; r = next) {
-    next = r->next;
-    h2_request_tick(r, t, low);
+  c->m.depth++;
+  struct mux_request *r, *next;
+  DL_FOREACH_SAFE(c->m.requests, r, next) {
+    mux_request_tick(r, t, low);
   }
   if (c->block_since && t - c->block_since >= LIMIT_HEAD_MS)
     h2_conn_kill(c, BEAM_ERR_TIMEOUT);
-  else if (!c->saw_settings && t - c->idle_since >= LIMIT_HEAD_MS)
+  else if (!c->saw_settings && t - c->m.idle_since >= LIMIT_HEAD_MS)
     h2_conn_kill(c, BEAM_ERR_TIMEOUT);
   else if (c->last_at && !c->said_last && t - c->last_at >= H2_CONN_LAST_MS)
     say_last(c);
-  else if (!c->requests && !c->said_last && t - c->idle_since >= LIMIT_KEEPALIVE_MS)
+  else if (!c->m.requests && !c->said_last && t - c->m.idle_since >= LIMIT_KEEPALIVE_MS)
     say_last(c);
-  else if (c->requests)
+  else if (c->m.requests)
     check_alive(c, t);
   start_timer(c, c->last_at && !c->said_last ? H2_CONN_LAST_MS : H2_CONN_TICK_MS);
-  h2_conn_leave(c);
+  leave(c);
 }
 
 /* --- for the owner --- */
 
 static void last(struct front *b) {
   struct h2_conn *c = of_base(b);
-  if (c->last || c->dead)
+  if (c->m.last || c->m.dead)
     return;
-  c->last = 1;
+  c->m.last = true;
   c->last_at = now(c);
   nghttp2_submit_shutdown_notice(c->ng);
   h2_conn_flush_soon(c);
@@ -242,7 +241,7 @@ static void last(struct front *b) {
 }
 
 static bool is_busy(const struct front *b) {
-  return of_base(b)->requests != NULL;
+  return of_base(b)->m.requests != NULL;
 }
 
 static void drain(struct front *b) {
@@ -251,10 +250,14 @@ static void drain(struct front *b) {
 
 static void abort_now(struct front *b, int reason) {
   struct h2_conn *c = of_base(b);
-  c->conf.closed = NULL;
-  c->depth++;
+  c->m.conf.closed = NULL;
+  c->m.depth++;
   die(c, reason ? reason : BEAM_ERR_CLOSED);
-  h2_conn_leave(c);
+  leave(c);
+}
+
+static void on_idle(struct mux_conn *m) {
+  h2_conn_flush_soon((struct h2_conn *)m);
 }
 
 static const struct front_ops ops = {drain, last, is_busy, abort_now};
@@ -265,10 +268,14 @@ int h2_front_new(struct stream *s, const struct front_conf *conf, struct front *
     stream_close(s, BEAM_ERR_NOMEM);
     return BEAM_ERR_NOMEM;
   }
-  c->base.ops = &ops;
+  c->m.base.ops = &ops;
   c->s = s;
-  c->conf = *conf;
-  c->heard = c->idle_since = c->tokens_at = now(c);
+  c->m.conf = *conf;
+  c->m.loop = s->loop;
+  c->m.engine = &h2_engine;
+  c->m.idle = on_idle;
+  c->m.free = free_conn;
+  c->heard = c->m.idle_since = c->tokens_at = now(c);
   c->tokens = LIMIT_H2_GLITCHES;
   task_init(&c->flush, flush, c);
   timer_init(&c->timer, s->loop, on_timer, c);
@@ -284,6 +291,6 @@ int h2_front_new(struct stream *s, const struct front_conf *conf, struct front *
   stream_own(s, &events, c);
   h2_conn_flush_soon(c);
   if (out)
-    *out = &c->base;
+    *out = &c->m.base;
   return 0;
 }

@@ -1,5 +1,5 @@
-/* h2_head.c: heads of HTTP/2 (RFC 9113 8) to the heads every front gives, and back. What nghttp2 checks by itself (order of pseudo fields, upper case,
- * fields of one connection, content-length against the body) is not checked again here.
+/* mux_head.c: heads of HTTP/2 (RFC 9113 8) and HTTP/3 (RFC 9114 4) to the heads every front gives, and back. What nghttp2 and nghttp3 check by themselves (order of
+ * pseudo fields, upper case, fields of one connection, content-length against the body) is not checked again here.
  */
 #include <beam/beam.h>
 #include <stdlib.h>
@@ -7,10 +7,10 @@
 
 #include "base/random.h"
 #include "http/forward.h"
-#include "http/h2_conn.h"
+#include "http/mux.h"
 #include "wire/ws.h"
 
-void h2_head_clear(struct h2_head *h) {
+void mux_head_clear(struct mux_head *h) {
   char *texts[] = {h->method, h->scheme, h->authority, h->path, h->protocol, h->host, h->cookie};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     free(texts[i]);
@@ -18,12 +18,12 @@ void h2_head_clear(struct h2_head *h) {
   memset(h, 0, sizeof *h);
 }
 
-static void fault(struct h2_head *h, enum page page) {
+static void fault(struct mux_head *h, enum page page) {
   if (!h->fault)
     h->fault = page;
 }
 
-static void keep(struct h2_head *h, char **at, struct span value) {
+static void keep(struct mux_head *h, char **at, struct span value) {
   char *copy = *at ? NULL : malloc(value.n + 1);
   if (!copy) {
     fault(h, *at ? PAGE_BAD_REQUEST : PAGE_OVERLOADED);
@@ -35,7 +35,7 @@ static void keep(struct h2_head *h, char **at, struct span value) {
   *at = copy;
 }
 
-static void add_pseudo(struct h2_head *h, struct span name, struct span value) {
+static void add_pseudo(struct mux_head *h, struct span name, struct span value) {
   if (span_eq(name, SPAN(":method")))
     keep(h, &h->method, value);
   else if (span_eq(name, SPAN(":scheme")))
@@ -51,7 +51,7 @@ static void add_pseudo(struct h2_head *h, struct span name, struct span value) {
 }
 
 /* A browser sends each cookie in a field of its own; HTTP/1 wants one. */
-static void add_cookie(struct h2_head *h, struct span value) {
+static void add_cookie(struct mux_head *h, struct span value) {
   char *more = realloc(h->cookie, h->cookie_n + value.n + 3);
   if (!more) {
     fault(h, PAGE_OVERLOADED);
@@ -67,7 +67,7 @@ static void add_cookie(struct h2_head *h, struct span value) {
   h->cookie_n += value.n;
 }
 
-void h2_head_add(struct h2_head *h, struct span name, struct span value) {
+void mux_head_add(struct mux_head *h, struct span name, struct span value) {
   h->bytes += name.n + value.n + 4; /* as HTTP/1 would write it */
   h->fields++;
   if (h->bytes > LIMIT_HEAD_BYTES || h->fields > LIMIT_HEAD_FIELDS + 5)
@@ -93,7 +93,7 @@ static enum page page_of(int err) {
 }
 
 /* The GET that an extended CONNECT for WebSocket stands for (RFC 8441 5): what HTTP/1 needs besides is ours to make. */
-static void ask_upgrade(struct h2_head *h, char **key) {
+static void ask_upgrade(struct mux_head *h, char **key) {
   uint8_t random[16];
   *key = malloc(WS_KEY_SIZE);
   if (!*key) {
@@ -107,7 +107,7 @@ static void ask_upgrade(struct h2_head *h, char **key) {
   http_build_field(h->build, SPAN("Sec-WebSocket-Key"), span_of(*key));
 }
 
-static void check_request(struct h2_head *h) {
+static void check_request(struct mux_head *h) {
   bool connect = h->method && !strcmp(h->method, "CONNECT");
   if (!h->build || !h->method)
     fault(h, PAGE_BAD_REQUEST);
@@ -121,7 +121,7 @@ static void check_request(struct h2_head *h) {
     fault(h, PAGE_BAD_HOST); /* two answers to one question: nobody behind us may choose */
 }
 
-enum page h2_head_request(struct h2_head *h, bool tls, struct http_head *out, char **key) {
+enum page mux_head_request(struct mux_head *h, bool tls, struct http_head *out, char **key) {
   memset(out, 0, sizeof *out);
   *key = NULL;
   check_request(h);
@@ -139,11 +139,11 @@ enum page h2_head_request(struct h2_head *h, bool tls, struct http_head *out, ch
       fault(h, page_of(err));
   }
   enum page page = h->fault;
-  h2_head_clear(h);
+  mux_head_clear(h);
   return page;
 }
 
-enum page h2_head_trailers(struct h2_head *h, struct http_head *out) {
+enum page mux_head_trailers(struct mux_head *h, struct http_head *out) {
   memset(out, 0, sizeof *out);
   if (!h->fault && (h->method || h->scheme || h->authority || h->path || h->protocol))
     fault(h, PAGE_BAD_REQUEST);
@@ -154,18 +154,14 @@ enum page h2_head_trailers(struct h2_head *h, struct http_head *out) {
       fault(h, page_of(err));
   }
   enum page page = h->fault;
-  h2_head_clear(h);
+  mux_head_clear(h);
   return page;
 }
 
 /* --- and back --- */
 
-static nghttp2_nv nv_of(const char *name, size_t name_n, struct span value) {
-  return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value.p, name_n, value.n, NGHTTP2_NV_FLAG_NONE};
-}
-
-int h2_head_fields(const struct http_head *h, uint16_t status, nghttp2_nv nv[H2_HEAD_NV], size_t *n,
-                   char **text) {
+int mux_head_fields(const struct http_head *h, uint16_t status, struct http_field out[MUX_FIELDS], size_t *n,
+                    char **text) {
   struct http_field fields[LIMIT_HEAD_FIELDS + LIMIT_HEAD_ADDED_FIELDS];
   size_t names = 4;
   *n = 0;
@@ -180,14 +176,14 @@ int h2_head_fields(const struct http_head *h, uint16_t status, nghttp2_nv nv[H2_
     return BEAM_ERR_NOMEM;
   if (status) {
     str_fmt(p, 4, "%03u", (unsigned)status);
-    nv[(*n)++] = nv_of(":status", 7, (struct span){p, 3});
+    out[(*n)++] = (struct http_field){SPAN(":status"), {p, 3}};
   }
   p += 4;
   for (size_t i = 0; i < fields_n; i++) {
     struct span name = fields[i].name;
     for (size_t k = 0; k < name.n; k++)
       p[k] = (char)(name.p[k] >= 'A' && name.p[k] <= 'Z' ? name.p[k] | 0x20 : name.p[k]);
-    nv[(*n)++] = nv_of(p, name.n, fields[i].value);
+    out[(*n)++] = (struct http_field){{p, name.n}, fields[i].value};
     p += name.n;
   }
   return 0;

@@ -47,12 +47,12 @@ OMIT    :=
 DEFINES := -D_GNU_SOURCE $(if $(filter fuzzer,$(SAN)),-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION)
 feature = $(if $(filter 0,$($(1))),$(eval OMIT += %_$(2).c)$(eval DEFINES += -DBEAM_NO_$(1)),$(eval MODULES += $(3)))
 $(call feature,GNUTLS,gnutls,gnutls)
-$(call feature,QUIC,quic,libngtcp2 libngtcp2_crypto_gnutls)
+$(call feature,QUIC,quic,libngtcp2 libngtcp2_crypto_gnutls libnghttp3)
 $(call feature,SQLITE,sqlite,sqlite3)
 $(call feature,JSON,json,jansson)
 $(call feature,YAML,yaml,yaml-0.1)
 ifeq ($(QUIC),0)
-OMIT += lib/quic/% lib/link/quic% test/unit/quic/% test/unit/link/test_quic% test/fuzz/fuzz_quic%
+OMIT += lib/quic/% lib/link/quic% lib/http/h3% test/unit/quic/% test/unit/link/test_quic% test/unit/http/test_h3% test/fuzz/fuzz_quic%
 endif
 
 # ---- flags ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@
   1000u /* frames that cost us and move nothing (PING, SETTINGS, resets, empty DATA) at once ... */
 #define LIMIT_H2_GLITCHES_S 100u /* ... and a second: a browser sends a handful */
 #define LIMIT_H2_PING_MS 30000u  /* silence of a visitor who waits, before we ask whether it is there */
+#define LIMIT_H3_TABLE 4096u     /* QPACK's dynamic table, each way: HPACK's default */
 #define LIMIT_H2_PONG_MS 20000u  /* ... and how long it has to say so */
 
 /* --- TLS --- */

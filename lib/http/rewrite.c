@@ -132,25 +132,32 @@ static bool covers(struct span domain, struct span base) {
   return domain.n == base.n || base.p[base.n - domain.n - 1] == '.';
 }
 
-int rewrite_shared_cookies(const char *base, const struct http_head *in, struct http_head *out) {
-  size_t gone = 0;
+static bool goes(const struct rewrite_edge *e, const struct http_field *f) {
   struct span domain, attribute;
+  if (span_ieq(f->name, SPAN("alt-svc")))
+    return true;
+  return span_ieq(f->name, SPAN("set-cookie")) && cookie_domain(f->value, &domain, &attribute) &&
+         covers(domain, span_of(e->base));
+}
+
+int rewrite_edge(const struct rewrite_edge *e, const struct http_head *in, struct http_head *out) {
+  size_t gone = 0;
   for (size_t i = 0; i < in->fields_n; i++)
-    gone += span_ieq(in->fields[i].name, SPAN("set-cookie")) &&
-            cookie_domain(in->fields[i].value, &domain, &attribute) && covers(domain, span_of(base));
-  if (!gone)
+    gone += goes(e, &in->fields[i]);
+  if (!gone && !e->alt[0])
     return 0;
   *out = *in;
-  out->block = out->fields = malloc(in->fields_n * sizeof *in->fields);
+  out->block = out->fields = malloc((in->fields_n + 1) * sizeof *in->fields);
   if (!out->block) {
     memset(out, 0, sizeof *out);
     return BEAM_ERR_NOMEM;
   }
   out->fields_n = 0;
   for (size_t i = 0; i < in->fields_n; i++)
-    if (!span_ieq(in->fields[i].name, SPAN("set-cookie")) ||
-        !cookie_domain(in->fields[i].value, &domain, &attribute) || !covers(domain, span_of(base)))
+    if (!gone || !goes(e, &in->fields[i]))
       out->fields[out->fields_n++] = in->fields[i];
+  if (e->alt[0])
+    out->fields[out->fields_n++] = (struct http_field){SPAN("Alt-Svc"), span_of(e->alt)};
   return 1;
 }
 
@@ -230,21 +237,22 @@ int rewrite_join(struct loop *l, const struct rewrite_origins *o, struct http_en
   return 0;
 }
 
-struct guard {
+struct edge {
   struct http_filter filter;
-  const char *base;
+  struct rewrite_edge conf;
 };
 
-static int guard_response(struct http_filter *f, const struct http_head *in, struct http_head *out) {
-  return rewrite_shared_cookies(((struct guard *)f)->base, in, out);
+static int edge_response(struct http_filter *f, const struct http_head *in, struct http_head *out) {
+  return rewrite_edge(&((struct edge *)f)->conf, in, out);
 }
 
-int rewrite_guard_join(struct loop *l, const char *base, struct http_end *front, struct http_end *upstream) {
-  static const struct http_filter_ops ops = {guard_response, on_free};
-  struct guard *g = calloc(1, sizeof *g);
-  if (!g)
+int rewrite_edge_join(struct loop *l, const struct rewrite_edge *conf, struct http_end *front,
+                      struct http_end *upstream) {
+  static const struct http_filter_ops ops = {edge_response, on_free};
+  struct edge *e = calloc(1, sizeof *e);
+  if (!e)
     return BEAM_ERR_NOMEM;
-  g->base = base;
-  http_filter_join(l, &g->filter, &ops, front, upstream);
+  e->conf = *conf;
+  http_filter_join(l, &e->filter, &ops, front, upstream);
   return 0;
 }

@@ -23,9 +23,15 @@ int rewrite_response(const struct rewrite_origins *o, const struct http_head *in
 int rewrite_join(struct loop *l, const struct rewrite_origins *o, struct http_end *front,
                  struct http_end *upstream);
 
-/* Response: a Set-Cookie whose Domain is `base` or above it would go to everybody's names: such a field is left out. */
-int rewrite_shared_cookies(const char *base, const struct http_head *in, struct http_head *out);
-/* Join front and upstream with that between them. `base` is borrowed for the exchange's life. NOMEM (nothing is joined). */
-int rewrite_guard_join(struct loop *l, const char *base, struct http_end *front, struct http_end *upstream);
+/* What the relay makes of a tunnel's response. A Set-Cookie whose Domain is `base` or above it would go to everybody's names: such a field is left out. Alt-Svc is
+ * the relay's to say: the tunnel's goes, `alt` comes ("h3=\":443\"; ma=86400"; "": none). */
+struct rewrite_edge {
+  const char *base; /* borrowed for the exchange's life */
+  char alt[40];
+};
+int rewrite_edge(const struct rewrite_edge *e, const struct http_head *in, struct http_head *out);
+/* Join front and upstream with that between them. NOMEM (nothing is joined). */
+int rewrite_edge_join(struct loop *l, const struct rewrite_edge *e, struct http_end *front,
+                      struct http_end *upstream);
 
 #endif

@@ -104,6 +104,7 @@ void quic_conn_count(struct quic_conn *c, uint64_t *moved);
 size_t quic_conn_queued(const struct quic_conn *c);
 /* s does not count among the watched streams: a control channel. */
 void quic_stream_uncount(struct stream *s);
+int64_t quic_stream_id(const struct stream *s); /* RFC 9000 2.1; -1: QUIC is done with it */
 /* AGAIN: not ready; LIMIT: the peer's stream limit; NOMEM: also when the window pool is used up; CLOSED. The peer hears of it at once. */
 int quic_conn_open(struct quic_conn *c, bool bidi, struct stream **out);
 /* Let the peer open more streams than peer_bidi, peer_uni. */

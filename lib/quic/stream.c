@@ -139,6 +139,10 @@ void quic_stream_uncount(struct stream *s) {
   st->uncounted = 1;
 }
 
+int64_t quic_stream_id(const struct stream *s) {
+  return ((const struct quic_stream *)s)->id;
+}
+
 static void leave(struct quic_stream *st) {
   struct quic_conn *c = st->c;
   if (!c)

@@ -11,6 +11,7 @@
 #include "http/frames.h"
 #include "http/rewrite.h"
 #include "relay/answers.h"
+#include "relay/drain.h"
 #include "relay/handover.h"
 #include "relay/session.h"
 #include "relay/wslink.h"
@@ -78,9 +79,21 @@ static int connect_agent(struct worker *w, const struct route_view *route, const
   return err ? err : frames_upstream(s, out);
 }
 
-/* A tunnel is nobody we trust: what it sets for everybody's names does not pass. */
-static int join(struct worker *w, struct http_end *front, struct http_end *up) {
-  int err = rewrite_guard_join(w->loop, w->relay->conf.domain, front, up);
+/* HTTP/3 is on the UDP side of the port the visitor came to; the number is the one it used, whatever maps it to ours. */
+static void offer_h3(struct worker *w, const struct http_head *h, bool tls, char *alt, size_t cap) {
+  char host[HOST_MAX];
+  uint16_t port;
+  alt[0] = 0;
+  if (tls && w->quic[0] && !drain_begun(w->relay) && host_parse(h->authority, host, &port))
+    str_fmt(alt, cap, "h3=\":%u\"; ma=86400", port ? port : 443);
+}
+
+/* A tunnel is nobody we trust: what it says for everybody's names does not pass. */
+static int join(struct worker *w, const struct http_head *h, bool tls, struct http_end *front,
+                struct http_end *up) {
+  struct rewrite_edge e = {.base = w->relay->conf.domain};
+  offer_h3(w, h, tls, e.alt, sizeof e.alt);
+  int err = rewrite_edge_join(w->loop, &e, front, up);
   if (err)
     up->ops->abort(up, PAGE_OVERLOADED);
   return err;
@@ -131,10 +144,10 @@ static void waiting_go(struct waiting *q, const struct route_view *route) {
   struct http_end *front = q->end.peer;
   struct http_head head = q->head;
   memset(&q->head, 0, sizeof q->head);
-  bool more = q->more, ended = q->ended;
+  bool more = q->more, ended = q->ended, open_tls = q->open.tls;
   q->end.peer = NULL;
   waiting_free(q);
-  if (join(w, front, up)) {
+  if (join(w, &head, open_tls, front, up)) {
     front->peer = NULL;
     page_answer(w->loop, front, &head, PAGE_OVERLOADED, NULL);
     http_head_free(&head);
@@ -267,7 +280,7 @@ static void to_agent(const struct visit *v, const char *name, const struct route
   struct http_end *up;
   int err = route->state == ROUTE_GONE ? BEAM_ERR_NOT_FOUND : connect_agent(w, route, &open, &up);
   if (!err)
-    err = join(w, front, up);
+    err = join(w, h, v->tls, front, up);
   if (!err) {
     http_send_head(front, &head, more);
   } else if (err == BEAM_AGAIN) {

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "quic/quic.h"
 #include "relay/session.h"
+#include "relay/visitor.h"
 
 /* --- the key --- */
 
@@ -75,16 +76,24 @@ static void forward(void *user, unsigned worker, const uint8_t *p, size_t n, uin
 
 /* --- connections --- */
 
+static const char alpn_h3[] = "h3";
+static const char *const alpn_both[] = {"beam/1", alpn_h3, NULL};
+
 static struct tls_cert *choose(void *user, const char *sni, const char *alpn) {
-  (void)sni, (void)alpn;
   struct accept_ctx *a = user;
   if (drain_begun(a->w->relay) && a->w->relay->drain.successor)
-    return NULL; /* by TCP the agent reaches our successor */
+    return NULL; /* by TCP agents and visitors reach our successor */
+  if (!strcmp(alpn, alpn_h3))
+    return relay_cert(a->w->relay, sni);
   return certs_get_link(a->w->relay->certs);
 }
 
 static void on_accept(void *user, struct quic_conn *c) {
   struct accept_ctx *a = user;
+  if (!strcmp(quic_conn_alpn(c), alpn_h3)) {
+    visitor_quic(a->w, c, a->port);
+    return;
+  }
   struct sockaddr_storage peer = *quic_conn_peer(c);
   char addr[80];
   struct link *k;
@@ -93,14 +102,12 @@ static void on_accept(void *user, struct quic_conn *c) {
     session_start(a->w, k, addr, &peer);
 }
 
-static const char *const alpn_beam[] = {"beam/1", NULL};
-
 int quic_listen(struct worker *w, struct beam_error *err) {
   struct relay *r = w->relay;
   if (r->handover.taken && !r->handover.alone)
     return 0; /* packets of the links that the relay before us still has would come to us */
   for (unsigned i = 0; i < r->tls_n; i++) {
-    struct quic_server_conf conf = {.alpn = alpn_beam,
+    struct quic_server_conf conf = {.alpn = alpn_both,
                                     .choose = choose,
                                     .accept = on_accept,
                                     .worker = w->index,

@@ -140,10 +140,13 @@ static int check_config(struct relay *r, struct beam_error *err) {
 /* --- TLS --- */
 
 /* A name that is not ours gets the base domain's certificate: the handshake completes and the page can say what is wrong. */
-static struct tls_cert *choose_visitor(void *user, const char *sni) {
-  struct relay *r = user;
+struct tls_cert *relay_cert(struct relay *r, const char *sni) {
   struct tls_cert *c = certs_get(r->certs, sni);
   return c ? c : certs_get(r->certs, r->conf.domain);
+}
+
+static struct tls_cert *choose_visitor(void *user, const char *sni) {
+  return relay_cert(user, sni);
 }
 
 static struct tls_cert *choose_link(void *user, const char *sni) {

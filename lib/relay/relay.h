@@ -144,6 +144,7 @@ void worker_fini(struct worker *w);  /* after the loop stopped */
 
 /* Full public host of the relay's URL for a name, "https://shop.tunnel.test:8443". */
 void relay_url(const struct relay *r, bool tls, const char *name, char *out, size_t cap);
+struct tls_cert *relay_cert(struct relay *r, const char *sni); /* for visitors: a reference */
 void relay_event(struct relay *r, const char *kind, const char *name, const char *agent, const char *reason);
 
 /* admit.c: connections by visitor address (IPv6 by /64); loopback is not counted. */

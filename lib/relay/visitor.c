@@ -9,7 +9,9 @@
 #include "base/str.h"
 #include "http/h1_front.h"
 #include "http/h2_front.h"
+#include "http/h3_front.h"
 #include "obs/metrics.h"
+#include "quic/quic.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
 #include "relay/raw.h"
@@ -64,6 +66,26 @@ static void refuse(struct visitor *v, int reason, const char *what) {
 
 /* --- HTTP --- */
 
+/* A newcomer, counted by its address. NULL: there are too many. */
+static struct visitor *admitted(struct worker *w, const struct sockaddr_storage *peer, uint16_t local_port) {
+  struct relay *r = w->relay;
+  bool full = atomic_load(&r->visitors_now) >= (int64_t)LIMIT_VISITORS;
+  struct visitor *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
+  if (!v) {
+    log_limited(BEAM_LOG_WARN, "visitor", "too many connections%s", full ? "" : " from one address");
+    atomic_fetch_add(&r->refused, 1);
+    return NULL;
+  }
+  v->w = w;
+  v->local_port = local_port;
+  v->peer = *peer;
+  addr_text(peer, false, v->addr, sizeof v->addr);
+  addr_text(peer, true, v->addr_port, sizeof v->addr_port);
+  DL_APPEND(w->visitors, v);
+  atomic_fetch_add(&r->visitors_now, 1);
+  return v;
+}
+
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct visitor *v = user;
   struct visit visit = {v->w,         v->secure, v->addr,    v->addr_port, v->local,
@@ -94,6 +116,29 @@ static void start_front(struct visitor *v, struct stream *s, bool h2) {
   else if (drain_begun(v->w->relay))
     front_last(v->front);
 }
+
+#ifndef BEAM_NO_QUIC
+/* A visitor over HTTP/3: its handshake was QUIC's. */
+void visitor_quic(struct worker *w, struct quic_conn *q, uint16_t local_port) {
+  const struct sockaddr_storage peer = *quic_conn_peer(q);
+  struct visitor *v = admitted(w, &peer, local_port);
+  if (!v) {
+    quic_conn_close(q, BEAM_ERR_LIMIT);
+    return;
+  }
+  v->secure = true;
+  v->stage = FRONT;
+  str_copy(v->hello.sni, sizeof v->hello.sni, quic_conn_sni(q));
+  v->cert = certs_get_cert(w->relay->certs, v->hello.sni);
+  v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
+  struct front_conf conf = {true, &v->handler, on_front_closed, v};
+  int err = h3_front_new(q, &conf, &v->front);
+  if (err)
+    visitor_end(v, err);
+  else if (drain_begun(w->relay))
+    front_last(v->front);
+}
+#endif
 
 /* --- TLS --- */
 
@@ -239,27 +284,16 @@ static const struct stream_events events = {on_readable, NULL, on_closed};
 
 static void take(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
                  bool tls, bool given, bool inner) {
-  struct relay *r = w->relay;
-  bool full = atomic_load(&r->visitors_now) >= (int64_t)LIMIT_VISITORS;
-  struct visitor *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
+  struct visitor *v = admitted(w, peer, local_port);
   if (!v) {
-    log_limited(BEAM_LOG_WARN, "visitor", "too many connections%s", full ? "" : " from one address");
-    atomic_fetch_add(&r->refused, 1);
     stream_close(s, BEAM_ERR_LIMIT);
     return;
   }
-  v->w = w;
   v->s = s;
   v->tls_port = tls;
   v->given = given;
   v->inner = inner;
-  v->local_port = local_port;
-  v->peer = *peer;
-  addr_text(peer, false, v->addr, sizeof v->addr);
-  addr_text(peer, true, v->addr_port, sizeof v->addr_port);
   sock_local(s, v->local, sizeof v->local);
-  DL_APPEND(w->visitors, v);
-  atomic_fetch_add(&r->visitors_now, 1);
   timer_init(&v->timer, w->loop, on_slow, v);
   if (timer_start(&v->timer, LIMIT_HANDSHAKE_MS)) {
     visitor_end(v, BEAM_ERR_NOMEM);

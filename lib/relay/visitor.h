@@ -2,7 +2,7 @@
  *
  *   SNIFF ─┬─ TLS, ALPN beam/1 ─► TLS_AGENT ─► session_accept()
  *          ├─ TLS, name on another worker ─► its descriptor is given away (once)
- *          ├─ TLS ─► TLS_VISITOR ─► FRONT (HTTP/1)
+ *          ├─ TLS ─► TLS_VISITOR ─► FRONT (HTTP/2 or 1, by ALPN)          QUIC, ALPN h3 ─► FRONT (HTTP/3)
  *          ├─ HTTP/1 ─► FRONT (plain: served, or redirected to https)
  *          └─ garbage, too slow, too many ─► closed and counted
  */
@@ -17,6 +17,9 @@ void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_stora
 /* What came through a WebSocket (wslink.h), as if on a TLS port, but only an agent's beam/1 is let in: so that nobody nests connections. Takes s. */
 void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_storage *peer,
                   uint16_t local_port);
+struct quic_conn;
+/* A QUIC connection that agreed on h3. Takes q. */
+void visitor_quic(struct worker *w, struct quic_conn *q, uint16_t local_port);
 void visitor_end_all(struct worker *w);
 
 /* The relay goes away: what the connections of this worker do, and that their next request is their last; then idle ones are closed.

@@ -172,7 +172,7 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
   if (!h1_pool_request(r->pool, &up)) {
     if (r->way == DIRECT)
       http_join(front, up);
-    else if (rewrite_guard_join(r->loop, "t.test", front, up))
+    else if (rewrite_edge_join(r->loop, &(struct rewrite_edge){.base = "t.test"}, front, up))
       up->ops->abort(up, PAGE_INTERNAL);
     if (front->peer)
       http_send_head(front, &head, more);

@@ -118,7 +118,7 @@ static void shared_cookies(void **state) {
     struct http_field f[3] = {
         {SPAN("A"), SPAN("1")}, {SPAN("set-cookie"), span_of(table[i].value)}, {SPAN("B"), SPAN("2")}};
     struct http_head h = {.status = 200, .fields = f, .fields_n = 3}, out = {0};
-    int what = rewrite_shared_cookies("t.test", &h, &out);
+    int what = rewrite_edge(&(struct rewrite_edge){.base = "t.test"}, &h, &out);
     if (what != table[i].gone)
       fail_msg("%s: %d", table[i].value, what);
     if (what) {
@@ -127,6 +127,18 @@ static void shared_cookies(void **state) {
     }
     http_head_free(&out);
   }
+}
+
+static void alt_svc(void **state) {
+  (void)state;
+  struct rewrite_edge e = {.base = "t.test", .alt = "h3=\":8443\"; ma=86400"};
+  struct http_field f[2] = {{SPAN("Alt-Svc"), SPAN("h3=\":1\"")}, {SPAN("A"), SPAN("1")}};
+  struct http_head h = {.status = 200, .fields = f, .fields_n = 2}, out = {0};
+  assert_int_equal(rewrite_edge(&e, &h, &out), 1);
+  assert_int_equal(out.fields_n, 2);
+  assert_true(span_eq(out.fields[0].name, SPAN("A")));
+  assert_true(span_eq(out.fields[1].value, SPAN("h3=\":8443\"; ma=86400")));
+  http_head_free(&out);
 }
 
 /* The whole way: what the service says of itself comes back as the visitor's name; the rest of the exchange is as it was. */
@@ -148,8 +160,8 @@ static void on_its_way(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(names),          cmocka_unit_test(requests),   cmocka_unit_test(responses),
-      cmocka_unit_test(shared_cookies), cmocka_unit_test(on_its_way),
+      cmocka_unit_test(names),          cmocka_unit_test(requests), cmocka_unit_test(responses),
+      cmocka_unit_test(shared_cookies), cmocka_unit_test(alt_svc),  cmocka_unit_test(on_its_way),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,7 +12,7 @@
 #include "http/mux.h"
 #include "quic/quic.h"
 
-enum { H3_CONN_TICK_MS = 5000, H3_CONN_LAST_MS = 1000, H3_UNI_STREAMS = 8 };
+enum { H3_CONN_TICK_MS = 5000, H3_CONN_LAST_MS = 1000 };
 
 struct h3_request {
   struct mux_request r;

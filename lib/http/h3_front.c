@@ -376,7 +376,6 @@ int h3_front_new(struct quic_conn *q, const struct front_conf *conf, struct fron
   timer_init(&c->timer, c->m.loop, on_timer, c);
   quic_conn_codes(q, &codes);
   quic_conn_own(q, &events, c);
-  quic_conn_allow(q, LIMIT_H2_STREAMS - 1, H3_UNI_STREAMS); /* one it has from the start */
   int err = h3_engine_new(c);
   if (!err)
     err = open_streams(c);

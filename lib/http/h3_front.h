@@ -2,9 +2,13 @@
 #ifndef HTTP_H3_FRONT_H
 #define HTTP_H3_FRONT_H
 
+#include "base/limits.h"
 #include "http/front.h"
 
 struct quic_conn;
+
+/* What its endpoint lets a peer open from the start (quic_server_conf). */
+enum { H3_PEER_BIDI = LIMIT_H2_STREAMS, H3_PEER_UNI = 8 /* RFC 9114 6.2: three at least */ };
 
 /* Takes q (also when it fails), whose handshake is complete and agreed on "h3". Trailers, informational responses, WebSocket by extended CONNECT (RFC 9220).
  * conf->tls is true, whatever it says. NOMEM, LIMIT (the visitor lets us open no streams). */

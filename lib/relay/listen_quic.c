@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/str.h"
+#include "http/h3_front.h"
 #include "quic/quic.h"
 #include "relay/session.h"
 #include "relay/visitor.h"
@@ -115,7 +116,8 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .reset_key = r->quic_key,
                                     .tickets = true,
                                     .cubic = r->conf.congestion == BEAM_CONGESTION_CUBIC,
-                                    .peer_bidi = 1, /* the agent's control stream */
+                                    .peer_bidi = H3_PEER_BIDI, /* an agent that opens a second one breaks beam/1 */
+                                    .peer_uni = H3_PEER_UNI,
                                     .user = &w->tls_ctx[i]};
     if (w->quic[i] || !strncmp(r->tls_spec[i].host, "unix:", 5))
       continue;

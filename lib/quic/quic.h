@@ -57,8 +57,9 @@ struct quic_server_conf {
       reset_key; /* 32 bytes, copied; the same for all workers and after a restart: connection ids, resets, Retry. NULL: random */
   unsigned peer_bidi, peer_uni; /* streams the peer may have open at a time; see quic_conn_allow() */
   bool cubic;                   /* else BBR, which fills a lossy path and leaves a deep queue short */
-  bool
-      tickets; /* clients may resume, and say LIMIT_QUIC_EARLY bytes on their first stream before the handshake is over. Those may be a replay */
+  /* Clients that agreed on this ALPN may resume, and say LIMIT_QUIC_EARLY bytes on their first stream before the handshake is over. Those may be a replay:
+   * so no other gets a ticket. NULL: nobody does. */
+  const char *tickets;
   bool always_retry; /* else when many handshakes are under way */
   void *user;
 };

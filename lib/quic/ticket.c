@@ -85,7 +85,8 @@ int quic_ticket_server(struct quic_conn *c) {
 /* The handshake is complete. From inside the engine. */
 void quic_ticket_send(struct quic_conn *c) {
   unsigned shown = 0;
-  if (c->server && c->ep->ticket_key && !gnutls_certificate_get_peers(c->tls, &shown) && !shown)
+  if (c->server && c->ep->ticket_key && !strcmp(c->alpn, c->ep->conf.tickets) &&
+      !gnutls_certificate_get_peers(c->tls, &shown) && !shown)
     gnutls_session_ticket_send(c->tls, 1, 0); /* without it the next handshake is a full one */
 }
 

@@ -114,9 +114,10 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .worker = w->index,
                                     .forward = r->workers_n > 1 ? forward : NULL,
                                     .reset_key = r->quic_key,
-                                    .tickets = true,
+                                    .tickets = "beam/1",
                                     .cubic = r->conf.congestion == BEAM_CONGESTION_CUBIC,
-                                    .peer_bidi = H3_PEER_BIDI, /* an agent that opens a second one breaks beam/1 */
+                                    .peer_bidi =
+                                        H3_PEER_BIDI, /* an agent that opens a second one breaks beam/1 */
                                     .peer_uni = H3_PEER_UNI,
                                     .user = &w->tls_ctx[i]};
     if (w->quic[i] || !strncmp(r->tls_spec[i].host, "unix:", 5))

@@ -24,9 +24,9 @@ struct visitor {
   struct worker *w;
   struct visitor *prev, *next;
   enum { SNIFF, TLS_AGENT, TLS_VISITOR, FRONT } stage;
-  struct stream *s;       /* SNIFF only: later it belongs to the next stage */
-  struct hello turn;      /* SNIFF: its handshake waits */
-  struct tls *tls;        /* TLS_* */
+  struct stream *s;    /* SNIFF only: later it belongs to the next stage */
+  struct hello turn;   /* SNIFF: its handshake waits */
+  struct tls *tls;     /* TLS_* */
   struct front *front; /* FRONT */
   struct loop_timer timer;
   struct http_handler handler;

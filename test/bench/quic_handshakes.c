@@ -95,7 +95,7 @@ int main(int argc, char **argv) {
   struct quic_endpoint *endpoint;
   int count = argc > 1 ? atoi(argv[1]) : 200;
   struct quic_server_conf conf = {
-      .alpn = alpn, .choose = choose, .accept = accepted, .peer_bidi = 100, .tickets = true};
+      .alpn = alpn, .choose = choose, .accept = accepted, .peer_bidi = 100, .tickets = "beam/1"};
   if (ca_ephemeral(&ca, &e) || ca_issue(ca, names, 1, CA_LINK, 1, &leaf, &e) ||
       tls_cert_new(leaf->chain, strlen(leaf->chain), leaf->key.p, leaf->key.n, &cert) || loop_new(&l) ||
       quic_endpoint_server(l, "127.0.0.1", 0, false, &conf, &endpoint))

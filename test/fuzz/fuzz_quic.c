@@ -213,7 +213,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
                                 .accept = accepted,
                                 .peer_bidi = 1,
                                 .always_retry = p[0] & 8,
-                                .tickets = true};
+                                .tickets = "beam/1"};
   struct quic_client_conf cc = {.net = net,
                                 .tls = {.alpn = alpn, .trust = TLS_TRUST_ANY, .link = true},
                                 .peer_bidi = LIMIT_LINK_STREAMS};

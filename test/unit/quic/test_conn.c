@@ -216,7 +216,7 @@ static void a_device_is_known_by_the_relays_own_ca(void **state) {
     p->sc.client_cert = true;
     p->sc.ca = ca_pem(p->ca);
     p->sc.ca_n = strlen(ca_pem(p->ca));
-    p->sc.tickets = true;
+    p->sc.tickets = "beam/1";
     p->cc.tls.trust = TLS_TRUST_ANY; /* by then its own certificate has expired, too */
     p->cc.tls.cert = row == NONE ? NULL : cert;
     if (row == EXPIRED)

@@ -24,7 +24,7 @@ static int up(void **state) {
     return 1;
   pair_init(p, l);
   memset(reset_key, 7, sizeof reset_key);
-  p->sc.tickets = true;
+  p->sc.tickets = "beam/1";
   p->sc.reset_key = reset_key;
   p->cc.early = (const uint8_t *)hello;
   p->cc.early_n = sizeof hello;
@@ -260,6 +260,18 @@ static void lost_packets_lose_nothing(void **state) {
   }
 }
 
+/* A ticket is early data, which may be a replay: only the protocol that is made for it gets one. */
+static void no_ticket_for_another_protocol(void **state) {
+  (void)state;
+  const uint8_t *at;
+  size_t n;
+  p->sc.tickets = "other/1";
+  p->cc.early_n = 0;
+  pair_meet(p);
+  pair_turn(p, 1000);
+  assert_int_not_equal(quic_conn_session(p->a.c, &at, &n), 0);
+}
+
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
   const struct CMUnitTest tests[] = {TEST(resumes_with_early_data),
@@ -268,6 +280,7 @@ int main(void) {
                                      TEST(a_damaged_session_is_none),
                                      TEST(early_data_is_taken_once),
                                      TEST(much_early_data_ends_the_connection),
-                                     TEST(lost_packets_lose_nothing)};
+                                     TEST(lost_packets_lose_nothing),
+                                     TEST(no_ticket_for_another_protocol)};
   return cmocka_run_group_tests_name("quic/ticket", tests, NULL, NULL);
 }

@@ -25,9 +25,9 @@ struct opening {
 };
 
 struct local {
-  struct local_conf conf;              /* host is our copy */
-  char host_header[300];               /* "" keeps the visitor's */
-  bool rewrites;                       /* ... and is the service's own: so are Origin, Location and the like */
+  struct local_conf conf; /* host is our copy */
+  char host_header[300];  /* "" keeps the visitor's */
+  bool rewrites;          /* ... and is the service's own: so are Origin, Location and the like */
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
   struct h1_pool *pool;
   struct http_handler handler;

@@ -257,6 +257,10 @@ static bool send_one(struct h3_conn *c, int64_t id, const nghttp3_vec *vec, nght
     h3_conn_kill(c, BEAM_ERR_INTERNAL);
     return true;
   }
+  struct h3_request *hr = st->request;
+  /* It may have asked for more while the last piece of a block still waited, and was told that there is none. */
+  if (hr && !hr->block_n && (evbuffer_get_length(hr->r.out) || hr->r.resp_done))
+    nghttp3_conn_resume_stream(c->ng, id);
   if (n < all)
     nghttp3_conn_block_stream(c->ng, id); /* writable() comes */
   else if (fin)

@@ -47,12 +47,16 @@ test('HTTP/3 visitors', { skip: lacks }, async (t) => {
     assert.match(request.headers['user-agent'], /nghttp3/);
   });
 
-  await t.test('three megabytes, whole, and another file beside them', async () => {
-    const out = path.join(dir, 'out');
-    fs.mkdirSync(out);
-    await h3('-q', `--download=${out}`, [`${url}/big`, `${url}/index.html`]);
-    assert.ok(fs.readFileSync(path.join(out, 'big')).equals(big));
-    assert.equal(fs.readFileSync(path.join(out, 'index.html'), 'utf8'), 'hello\n');
+  // One in five of them stood still for ever when a block's last piece did not fit into the stream.
+  await t.test('three megabytes, whole, and another file beside them, twenty times', async () => {
+    for (let i = 0; i < 20; i++) {
+      const out = path.join(dir, `out${i}`);
+      fs.mkdirSync(out);
+      await h3('-q', `--download=${out}`, [`${url}/big`, `${url}/index.html`]);
+      assert.ok(fs.readFileSync(path.join(out, 'big')).equals(big));
+      assert.equal(fs.readFileSync(path.join(out, 'index.html'), 'utf8'), 'hello\n');
+      fs.rmSync(out, { recursive: true });
+    }
   });
 
   await t.test('an upload', async () => {

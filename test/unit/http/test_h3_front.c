@@ -527,6 +527,38 @@ static void a_large_answer(void **state) {
   visitor_free(v);
 }
 
+/* The stream takes a block in pieces of every size: whatever is left of it, the next one follows. */
+static void in_pieces(void **state) {
+  (void)state;
+  struct visitor *v = visitor_new();
+  for (unsigned k = 0; k < 5; k++) {
+    struct answer *a = ask(v, GET, NULL);
+    struct up *u = &ups[ups_n - 1];
+    struct http_head h = head_of(200, NULL, 0);
+    struct evbuffer *b = evbuffer_new();
+    size_t all = 700000 + 511 * k, sent = 0;
+    char *bytes = calloc(1, all);
+    evbuffer_add(b, bytes, all);
+    http_send_head(&u->end, &h, true);
+    for (int i = 0; i < 3000 && sent < all; i++) {
+      size_t room = http_room(&u->end), n = evbuffer_get_length(b);
+      sent += http_send_body(&u->end, b, n < room ? n : room);
+      v->manual = i % 16 < 12; /* it reads now and then */
+      run(v, 1);
+    }
+    v->manual = false;
+    assert_int_equal(sent, all);
+    http_send_end(&u->end);
+    for (int i = 0; i < 200 && !a->ended; i++)
+      run(v, 5);
+    if (!a->ended || evbuffer_get_length(a->body) != all)
+      fail_msg("%zu of %zu came", evbuffer_get_length(a->body), all);
+    evbuffer_free(b);
+    free(bytes);
+  }
+  visitor_free(v);
+}
+
 static void ends(void **state) {
   (void)state;
   struct visitor *v = visitor_new();
@@ -628,6 +660,7 @@ int main(void) {
       cmocka_unit_test(websocket),
       cmocka_unit_test(a_stalled_upload),
       cmocka_unit_test(a_large_answer),
+      cmocka_unit_test(in_pieces),
       cmocka_unit_test(ends),
       cmocka_unit_test(the_visitor_goes),
       cmocka_unit_test(malformed),

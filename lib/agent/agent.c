@@ -186,11 +186,16 @@ static int fill_connect(struct agent *a, beam_Control *m, uint32_t id, uint32_t 
   return str_copy(m->kind.connect.name, sizeof m->kind.connect.name, a->conf.name) ? 0 : BEAM_ERR_NAME;
 }
 
+/* Its public port is its name. */
+static bool has_port(const struct agent *a) {
+  return a->conf.kind == BEAM_TUNNEL_TCP || a->conf.kind == BEAM_TUNNEL_UDP;
+}
+
 /* Whoever asks without a name gets one drawn: another must not do the same before it is known which. */
 static bool must_wait(const struct spot *p) {
   const struct agent *a = p->a;
-  bool tcp = a->conf.kind == BEAM_TUNNEL_TCP;
-  if (a->named || (tcp ? a->conf.remote_port != 0 : a->conf.name && *a->conf.name))
+  bool by_port = has_port(a);
+  if (a->named || (by_port ? a->conf.remote_port != 0 : a->conf.name && *a->conf.name))
     return false;
   for (unsigned i = 0; i < a->spots_n; i++)
     if (&a->spots[i] != p && a->spots[i].asked)
@@ -202,10 +207,10 @@ static bool must_wait(const struct spot *p) {
  * its first label, or the same port. */
 static int wanted(const struct spot *p, beam_Bind *b) {
   const struct agent *a = p->a;
-  bool tcp = a->conf.kind == BEAM_TUNNEL_TCP;
+  bool by_port = has_port(a);
   b->port = a->conf.remote_port;
-  const char *name = p->name[0] ? p->name : a->named && !tcp ? a->named->name : a->conf.name;
-  if (!p->name[0] && a->named && tcp)
+  const char *name = p->name[0] ? p->name : a->named && !by_port ? a->named->name : a->conf.name;
+  if (!p->name[0] && a->named && by_port)
     b->port = a->named->port;
   if (name && !str_copy(b->name, sizeof b->name, name))
     return BEAM_ERR_NAME;

@@ -119,6 +119,8 @@ static void on_timer(void *arg) {
 static void touch(struct visit *v) {
   struct visit **list = list_of(v);
   v->heard = loop_now(v->fs->conf.loop);
+  if (!v->next)
+    return; /* it is the last one already */
   DL_DELETE(*list, v);
   DL_APPEND(*list, v);
 }

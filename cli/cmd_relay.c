@@ -5,6 +5,7 @@
 #include "stop.h"
 #include <beam/relay.h>
 
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,7 +16,8 @@ struct running {
   beam_relay *relay;
   beam_loop *loop;
   uint32_t drain_ms;
-  bool quiet;
+  atomic_bool quiet;
+  const struct cli_env *env;
 };
 
 static void stop_loop(void *loop) {
@@ -44,7 +46,7 @@ static void say_event(struct output *out, const struct beam_relay_event *ev) {
 /* From the relay's threads; out has its own lock. */
 static void on_event(void *user, const struct beam_relay_event *ev) {
   struct running *run = user;
-  if (!run->quiet)
+  if (!atomic_load(&run->quiet))
     say_event(run->out, ev);
   if (!strcmp(ev->kind, "drained"))
     beam_loop_post(run->loop, stop_loop, run->loop);
@@ -56,16 +58,53 @@ static void drain(void *user) {
     beam_loop_stop(run->loop);
 }
 
+static struct beam_relay_config relay_config(const struct options *o, const char *data) {
+  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
+  c.domain = o->domain;
+  c.control_host = o->control_host;
+  c.listen = o->listen;
+  c.listen_plain = o->listen_plain;
+  c.plain = o->plain && strcmp(o->plain, "serve") == 0 ? BEAM_PLAIN_SERVE : BEAM_PLAIN_REDIRECT;
+  c.data_dir = data;
+  c.workers = o->workers;
+  c.tcp_ports = o->tcp_ports;
+  c.udp_ports = o->udp_ports;
+  c.udp_idle_ms = o->udp_idle * 1000;
+  c.congestion = congestion_of(o);
+  c.tls_cert = o->tls_cert;
+  c.tls_key = o->tls_key;
+  c.agent_token_file = o->agent_token_file;
+  c.open = o->open;
+  c.drain_to = o->drain_to;
+  c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
+  return c;
+}
+
+/* The flags and the environment are what they were; the file may say something else now. */
 static void reload(void *user) {
   struct running *run = user;
   struct beam_error e = BEAM_ERROR_INIT;
-  if (beam_relay_reload(run->relay, &e))
+  struct options o = {0};
+  char data[PATH_SIZE];
+  int err = options_parse(&o, run->env, &e);
+  if (!err)
+    err = path_data(&o, run->env, o.data ? NULL : "relay", data, &e);
+  if (!err) {
+    struct beam_relay_config c = relay_config(&o, data);
+    err = beam_relay_reconfigure(run->relay, &c, &e);
+  }
+  if (!err) {
+    log_setup(&o, run->out);
+    atomic_store(&run->quiet, o.quiet);
+  }
+  options_free(&o);
+  if (err)
     out_error(run->out, &e);
   else if (run->out->json)
     say_event(run->out,
               &(struct beam_relay_event){.size = sizeof(struct beam_relay_event), .kind = "reloaded"});
   else
-    out_line(run->out, "Certificates and tokens read again.");
+    out_line(run->out, "Configuration, certificates and tokens read again.");
 }
 
 static void put_info(beam_relay *relay, struct json *j) {
@@ -118,26 +157,9 @@ static void stop(void *user) {
 }
 
 static int start(const struct options *o, const char *data, struct running *run, struct beam_error *e) {
-  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
-  c.domain = o->domain;
-  c.control_host = o->control_host;
-  c.listen = o->listen;
-  c.listen_plain = o->listen_plain;
-  c.plain = o->plain && strcmp(o->plain, "serve") == 0 ? BEAM_PLAIN_SERVE : BEAM_PLAIN_REDIRECT;
-  c.data_dir = data;
-  c.workers = o->workers;
-  c.tcp_ports = o->tcp_ports;
-  c.udp_ports = o->udp_ports;
-  c.udp_idle_ms = o->udp_idle * 1000;
-  c.congestion = congestion_of(o);
-  c.tls_cert = o->tls_cert;
-  c.tls_key = o->tls_key;
-  c.agent_token_file = o->agent_token_file;
-  c.open = o->open;
-  c.drain_to = o->drain_to;
+  struct beam_relay_config c = relay_config(o, data);
   c.handover = o->replace ? 2 : 1;
-  c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
-  run->quiet = o->quiet;
+  atomic_store(&run->quiet, o->quiet);
   c.on_event = on_event;
   c.user = run;
   return beam_relay_start(&c, &run->relay, e);
@@ -155,7 +177,7 @@ static int start_failed(struct output *out, const struct beam_error *e) {
 
 int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) {
   struct beam_error e = BEAM_ERROR_INIT;
-  struct running run = {.out = out, .drain_ms = DRAIN_MS};
+  struct running run = {.out = out, .drain_ms = DRAIN_MS, .env = env};
   struct control *control = NULL;
   char data[PATH_SIZE];
   int code;

@@ -268,15 +268,15 @@ static int from_env(struct options *o, const struct cli_env *env, struct beam_er
 static int from_line(struct options *o, const struct line *line, struct beam_error *e) {
   for (unsigned i = 0; i < line->n; i++) {
     const struct opt *opt = line->flags[i].opt;
-    unsigned long long bit = 1ull << (opt - opt_table);
+    bool *typed = &o->typed[opt - opt_table];
     char where[64];
     snprintf(where, sizeof where, "--%s", opt->name);
     if (!(opt->commands & o->command))
       return fail(e, BEAM_ERR_INVALID, NULL, "%s is not a flag of beam %s", where, o->command_name);
-    int r = set_value(o, opt, line->flags[i].value, opt->kind == OPT_LIST && (o->typed & bit), where, e);
+    int r = set_value(o, opt, line->flags[i].value, opt->kind == OPT_LIST && *typed, where, e);
     if (r)
       return r;
-    o->typed |= bit;
+    *typed = true;
   }
   return 0;
 }
@@ -325,7 +325,7 @@ int options_parse(struct options *o, const struct cli_env *env, struct beam_erro
 
 bool options_typed(const struct options *o, const char *name) {
   const struct opt *opt = opt_find(name, strlen(name));
-  return opt && (o->typed >> (opt - opt_table) & 1);
+  return opt && o->typed[opt - opt_table];
 }
 
 int options_check_key(const char *key, struct beam_error *e) {

@@ -20,7 +20,7 @@ enum command {
   CMD_ALL = 1023
 };
 
-enum { ARGS_MAX = 8 };
+enum { ARGS_MAX = 8, OPTS_MAX = 128 };
 
 struct options {
   enum command command;
@@ -47,8 +47,8 @@ struct options {
   const char *data, *config, *log_level;
   bool json, quiet, verbose, help, version;
 
-  unsigned long long typed; /* bit i: flag i of the table stood on the command line; see options_typed() */
-  struct kept *kept;        /* strings that came from files or were joined */
+  bool typed[OPTS_MAX]; /* flag i of the table stood on the command line; see options_typed() */
+  struct kept *kept;    /* strings that came from files or were joined */
 };
 
 struct config_file;

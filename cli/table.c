@@ -29,22 +29,22 @@ const struct opt opt_table[] = {
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
     {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},
-    {"domain", NULL, 0, OPT_TEXT, CMD_RELAY, AT(domain), "DOMAIN", NULL, false, "BEAM_DOMAIN", "tunnels are NAME.DOMAIN"},
-    {"listen", NULL, 0, OPT_LIST, RUNS, AT(listen), "ADDR:PORT", NULL, false, "BEAM_LISTEN", "TLS address, repeatable; port 0: any free one (127.0.0.1:8443)"},
-    {"listen-plain", NULL, 0, OPT_LIST, RUNS, AT(listen_plain), "ADDR:PORT", NULL, false, "BEAM_LISTEN_PLAIN", "plain http address, repeatable (relay: none)"},
-    {"plain", NULL, 0, OPT_CHOICE, RUNS, AT(plain), "serve|redirect", "serve,redirect", false, "BEAM_PLAIN", "what plain http does (embedded: serve, relay: redirect)"},
-    {"tcp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_TCP, AT(tcp_ports), "FIRST-LAST", NULL, false, "BEAM_TCP_PORTS", "public ports for beam tcp (relay: none; embedded: 20000-20999)"},
-    {"udp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_UDP, AT(udp_ports), "FIRST-LAST|none", NULL, false, "BEAM_UDP_PORTS", "public ports for beam udp (as --tcp-ports; embedded: 20000-20999)"},
-    {"udp-idle", NULL, 0, OPT_SECONDS, CMD_RELAY | CMD_UDP, AT(udp_idle), "SECONDS", NULL, false, "BEAM_UDP_IDLE", "a UDP visitor who is silent for so long is forgotten (120; embedded relay and relay)"},
-    {"control-host", NULL, 0, OPT_TEXT, CMD_RELAY, AT(control_host), "HOST", NULL, false, "BEAM_CONTROL_HOST", "host of the relay's own pages, outside DOMAIN"},
-    {"tls-cert", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_cert), "FILE", NULL, false, "BEAM_TLS_CERT", "certificate chain of your own, covering *.DOMAIN"},
-    {"tls-key", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_key), "FILE", NULL, false, "BEAM_TLS_KEY", "its private key"},
-    {"agent-token-file", NULL, 0, OPT_TEXT, CMD_RELAY, AT(agent_token_file), "FILE", NULL, false, "BEAM_AGENT_TOKEN_FILE", "agents must show one of these tokens (one a line)"},
-    {"open", NULL, 0, OPT_FLAG, CMD_RELAY, AT(open), NULL, NULL, false, "BEAM_OPEN", "anyone may open tunnels, also beyond this machine"},
+    {"domain", NULL, 0, OPT_TEXT, CMD_RELAY, AT(domain), "DOMAIN", NULL, true, "BEAM_DOMAIN", "tunnels are NAME.DOMAIN"},
+    {"listen", NULL, 0, OPT_LIST, RUNS, AT(listen), "ADDR:PORT", NULL, true, "BEAM_LISTEN", "TLS address, repeatable; port 0: any free one (127.0.0.1:8443)"},
+    {"listen-plain", NULL, 0, OPT_LIST, RUNS, AT(listen_plain), "ADDR:PORT", NULL, true, "BEAM_LISTEN_PLAIN", "plain http address, repeatable (relay: none)"},
+    {"plain", NULL, 0, OPT_CHOICE, RUNS, AT(plain), "serve|redirect", "serve,redirect", true, "BEAM_PLAIN", "what plain http does (embedded: serve, relay: redirect)"},
+    {"tcp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_TCP, AT(tcp_ports), "FIRST-LAST", NULL, true, "BEAM_TCP_PORTS", "public ports for beam tcp (relay: none; embedded: 20000-20999)"},
+    {"udp-ports", NULL, 0, OPT_TEXT, CMD_RELAY | CMD_UDP, AT(udp_ports), "FIRST-LAST|none", NULL, true, "BEAM_UDP_PORTS", "public ports for beam udp (as --tcp-ports; embedded: 20000-20999)"},
+    {"udp-idle", NULL, 0, OPT_SECONDS, CMD_RELAY | CMD_UDP, AT(udp_idle), "SECONDS", NULL, true, "BEAM_UDP_IDLE", "a UDP visitor who is silent for so long is forgotten (120; embedded relay and relay)"},
+    {"control-host", NULL, 0, OPT_TEXT, CMD_RELAY, AT(control_host), "HOST", NULL, true, "BEAM_CONTROL_HOST", "host of the relay's own pages, outside DOMAIN"},
+    {"tls-cert", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_cert), "FILE", NULL, true, "BEAM_TLS_CERT", "certificate chain of your own, covering *.DOMAIN"},
+    {"tls-key", NULL, 0, OPT_TEXT, CMD_RELAY, AT(tls_key), "FILE", NULL, true, "BEAM_TLS_KEY", "its private key"},
+    {"agent-token-file", NULL, 0, OPT_TEXT, CMD_RELAY, AT(agent_token_file), "FILE", NULL, true, "BEAM_AGENT_TOKEN_FILE", "agents must show one of these tokens (one a line)"},
+    {"open", NULL, 0, OPT_FLAG, CMD_RELAY, AT(open), NULL, NULL, true, "BEAM_OPEN", "anyone may open tunnels, also beyond this machine"},
     {"replace", NULL, 0, OPT_FLAG, CMD_RELAY, AT(replace), NULL, NULL, false, NULL, "take over from the relay that runs on this data directory, losing no request"},
-    {"drain-to", NULL, 0, OPT_TEXT, CMD_RELAY, AT(drain_to), "HOST[:PORT]", NULL, false, "BEAM_DRAIN_TO", "SIGTERM: where agents go, to another relay with the same CA"},
-    {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, false, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
-    {"give-descriptors", NULL, 0, OPT_CHOICE, CMD_RELAY, AT(give_descriptors), "on|off", "on,off", false, "BEAM_GIVE_DESCRIPTORS", "hand fresh visitors to the worker that has their tunnel (on)"},
+    {"drain-to", NULL, 0, OPT_TEXT, CMD_RELAY, AT(drain_to), "HOST[:PORT]", NULL, true, "BEAM_DRAIN_TO", "SIGTERM: where agents go, to another relay with the same CA"},
+    {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, true, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
+    {"give-descriptors", NULL, 0, OPT_CHOICE, CMD_RELAY, AT(give_descriptors), "on|off", "on,off", true, "BEAM_GIVE_DESCRIPTORS", "hand fresh visitors to the worker that has their tunnel (on)"},
     {"data", NULL, 0, OPT_TEXT, RUNS | CMD_CONNECT, AT(data), "DIR", NULL, true, "BEAM_DATA_DIR", "keys and names are kept here (~/.local/share/beam)"},
     {"config", NULL, 0, OPT_TEXT, CMD_ALL, AT(config), "FILE", NULL, false, "BEAM_CONFIG", "configuration file (~/.config/beam/beam.yml)"},
     {"json", NULL, 0, OPT_FLAG, CMD_ALL, AT(json), NULL, NULL, false, "BEAM_JSON", "one JSON object a line, for programs"},
@@ -56,7 +56,7 @@ const struct opt opt_table[] = {
     /* clang-format on */
 };
 const size_t opt_count = sizeof opt_table / sizeof *opt_table;
-_Static_assert(sizeof opt_table / sizeof *opt_table <= 64, "options.typed has a bit for each");
+_Static_assert(sizeof opt_table / sizeof *opt_table <= OPTS_MAX, "options.typed has a place for each");
 
 const struct cmd cmd_table[] = {
     {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT", "put a local web service on an HTTPS name", false},

@@ -9,16 +9,23 @@ static struct relay *inner(beam_relay *r) {
   return (struct relay *)r;
 }
 
-int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err) {
-  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
-  if (!config || !out || config->size < sizeof config->size)
+/* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. */
+static int whole(struct beam_relay_config *c, const struct beam_relay_config *given, struct beam_error *err) {
+  if (!given || given->size < sizeof given->size)
     return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_RELAY_CONFIG_INIT",
                    "the relay's configuration is missing");
-  /* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. */
-  memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
-  c.size = sizeof c;
+  memcpy(c, given, given->size < sizeof *c ? given->size : sizeof *c);
+  c->size = sizeof *c;
+  return 0;
+}
+
+int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err) {
+  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
   struct relay *r;
-  int e = relay_start(&c, &r, err);
+  int e = whole(&c, out ? config : NULL, err);
+  if (e)
+    return e;
+  e = relay_start(&c, &r, err);
   if (!e)
     *out = (beam_relay *)r;
   else if (err && err->size >= sizeof *err && !err->code)
@@ -40,7 +47,13 @@ int beam_relay_drain(beam_relay *r, uint32_t ms) {
 }
 
 int beam_relay_reload(beam_relay *r, struct beam_error *err) {
-  return r ? relay_reload(inner(r), err) : BEAM_ERR_INVALID;
+  return r ? relay_reload(inner(r), NULL, err) : BEAM_ERR_INVALID;
+}
+
+int beam_relay_reconfigure(beam_relay *r, const struct beam_relay_config *config, struct beam_error *err) {
+  struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
+  int e = r ? whole(&c, config, err) : BEAM_ERR_INVALID;
+  return e ? e : relay_reload(inner(r), &c, err);
 }
 
 void beam_relay_stop(beam_relay *r) {

@@ -85,8 +85,14 @@ BEAM_API size_t beam_relay_metrics(beam_relay *r, char *out, size_t cap);
  * "drained" when nothing is left or time is up: then beam_relay_stop(). A second call changes nothing. NOMEM, CLOSED. */
 BEAM_API int beam_relay_drain(beam_relay *r, uint32_t ms);
 /* Read tls_cert, tls_key and agent_token_file again: new connections get what they say now, none is lost; agents that are connected stay. When one
- * of them is wrong those of before stay in force (err, may be NULL, says which and why): INVALID, NOT_FOUND, PERMISSION, NOMEM. */
+ * of them is wrong all stay as they were (err, may be NULL, says which and why): INVALID, NOT_FOUND, PERMISSION, NOMEM. */
 BEAM_API int beam_relay_reload(beam_relay *r, struct beam_error *err);
+/* The same with another configuration (copied): tls_cert, tls_key, agent_token_file, open, plain, tcp_ports, udp_ports, udp_idle_ms, congestion,
+ * drain_to and give_descriptors are in force for what begins from now on; tunnels keep the port they have. The callback and `user` stay. All of it, or
+ * nothing and an error: the above; DENIED (it would be open to the world); UNSUPPORTED: domain, control_host, listen, listen_plain, data_dir or workers
+ * differ, which needs another relay beside this one (`handover` 2 loses no request). */
+BEAM_API int beam_relay_reconfigure(beam_relay *r, const struct beam_relay_config *config,
+                                    struct beam_error *err);
 /* Stop and free: no new connections, links and visitors closed, threads joined. Blocks for less than a second. Not from a callback. NULL is accepted. */
 BEAM_API void beam_relay_stop(beam_relay *r);
 

@@ -37,8 +37,7 @@ struct certs {
   pthread_mutex_t lock; /* guards all below; held for a lookup, and for the half millisecond of a minting */
   struct ca *ca;
   char base[HOST_MAX];
-  char *cert_file, *key_file; /* the owner's; NULL: none */
-  struct shown wildcard;
+  struct shown wildcard; /* the owner's; empty: none */
   struct shown link;
   int64_t link_minted;
   struct entry *names;
@@ -99,23 +98,24 @@ static void renew(struct certs *c, const char *name, enum ca_use use, struct sho
 
 /* --- the owner's certificate --- */
 
-static int load_wildcard(struct certs *c, struct shown *out, struct beam_error *e) {
+static int load_wildcard(struct certs *c, const char *cert_file, const char *key_file, struct shown *out,
+                         struct beam_error *e) {
   struct cert *cert = NULL;
   char probe[HOST_MAX + 16];
   if (!strchr(c->base, '.'))
     return err_set(e, BEAM_ERR_INVALID, "leave --tls-cert out, or use a base domain of two labels or more",
                    "browsers refuse a certificate for *.%s", c->base);
-  int err = cert_load(c->cert_file, c->key_file, &cert, e);
+  int err = cert_load(cert_file, key_file, &cert, e);
   if (err)
     return err;
   str_fmt(probe, sizeof probe, "any-name.%s", c->base);
   if (!cert_covers(cert, probe)) {
     cert_unref(cert);
     return err_set(e, BEAM_ERR_INVALID, "get one whose names include the wildcard",
-                   "the certificate in %s does not cover *.%s", c->cert_file, c->base);
+                   "the certificate in %s does not cover *.%s", cert_file, c->base);
   }
   if (cert->not_after - wall() < EXPIRY_WARN_S)
-    log_warn("certs", "the certificate in %s expires in %d days", c->cert_file,
+    log_warn("certs", "the certificate in %s expires in %d days", cert_file,
              (int)((cert->not_after - wall()) / 86400));
   return shown_make(cert, out, e);
 }
@@ -128,18 +128,22 @@ static const char *left_out(const struct certs *c, const struct cert *fresh) {
   return NULL;
 }
 
-int certs_reload(struct certs *c, struct beam_error *e) {
+int certs_change(struct certs *c, const char *cert_file, const char *key_file, struct beam_error *e) {
   struct shown other = {NULL, NULL};
-  if (!c->cert_file)
-    return 0;
-  int err = load_wildcard(c, &other, e);
+  if (!cert_file || !key_file)
+    return !c->wildcard.cert
+               ? 0
+               : err_set(e, BEAM_ERR_UNSUPPORTED,
+                         "start the new relay with --replace, which makes certificates of its own",
+                         "names that are in use would lose their certificate");
+  int err = load_wildcard(c, cert_file, key_file, &other, e);
   if (err)
     return err;
   pthread_mutex_lock(&c->lock);
   const char *missing = left_out(c, other.cert);
   if (missing) {
     err = err_set(e, BEAM_ERR_INVALID, "get one for the same names as before",
-                  "the certificate in %s does not cover %s", c->cert_file, missing);
+                  "the certificate in %s does not cover %s", cert_file, missing);
   } else {
     struct shown old = c->wildcard;
     c->wildcard = other;
@@ -152,17 +156,13 @@ int certs_reload(struct certs *c, struct beam_error *e) {
 
 /* --- life --- */
 
-static int set_files(struct certs *c, const char *cert_file, const char *key_file, struct beam_error *e) {
+static int first_files(struct certs *c, const char *cert_file, const char *key_file, struct beam_error *e) {
   if (!cert_file && !key_file)
     return 0;
   if (!cert_file || !key_file)
     return err_set(e, BEAM_ERR_INVALID, "give both --tls-cert and --tls-key, or neither",
                    "a certificate and its key go together");
-  c->cert_file = str_dup(cert_file);
-  c->key_file = str_dup(key_file);
-  if (!c->cert_file || !c->key_file)
-    return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for certificates");
-  return load_wildcard(c, &c->wildcard, e);
+  return load_wildcard(c, cert_file, key_file, &c->wildcard, e);
 }
 
 int certs_new(struct ca *ca, const char *base, const char *cert_file, const char *key_file,
@@ -175,7 +175,7 @@ int certs_new(struct ca *ca, const char *base, const char *cert_file, const char
   c->ca = ca;
   c->clock = wall;
   int err = host_fold(span_of(base), c->base)
-                ? set_files(c, cert_file, key_file, e)
+                ? first_files(c, cert_file, key_file, e)
                 : err_set(e, BEAM_ERR_INVALID, NULL, "'%.100s' cannot be the domain of tunnels", base);
   if (!err)
     err = mint(c, LINK_NAME, CA_LINK, &c->link, e);
@@ -204,8 +204,6 @@ void certs_free(struct certs *c) {
   shown_drop(&c->wildcard);
   shown_drop(&c->link);
   pthread_mutex_destroy(&c->lock);
-  free(c->cert_file);
-  free(c->key_file);
   free(c);
 }
 

@@ -13,8 +13,9 @@ struct tls_cert;
 int certs_new(struct ca *ca, const char *base, const char *cert_file, const char *key_file,
               struct certs **out, struct beam_error *e);
 void certs_free(struct certs *c); /* NULL accepted */
-/* Read the owner's files again (they were renewed); when that fails those of before stay. */
-int certs_reload(struct certs *c, struct beam_error *e);
+/* The owner's files, read now: renewed ones, or others, or the first. When that fails, or a bound name would lose its certificate, those of before stay. INVALID,
+ * UNSUPPORTED (none any more), NOT_FOUND, PERMISSION, NOMEM. */
+int certs_change(struct certs *c, const char *cert_file, const char *key_file, struct beam_error *e);
 
 /* A name is bound: mint its leaf now (half a millisecond) unless the owner's certificate covers it. Counted: each add needs a drop. NOMEM, INVALID, INTERNAL. */
 int certs_add(struct certs *c, const char *name, struct beam_error *e);

@@ -1,6 +1,5 @@
 #include "identity/tokens.h"
 
-#include <pthread.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +12,9 @@
 enum { FILE_MAX = 1024 * 1024, TOKEN_MIN = 16, TOKEN_MAX = 1024, SUM = crypto_generichash_BYTES };
 
 struct tokens {
-  pthread_mutex_t lock;                      /* guards sums and n: reload swaps them */
   uint8_t salt[crypto_generichash_KEYBYTES]; /* so that the sums in memory are of no use elsewhere */
   uint8_t (*sums)[SUM];
   size_t n;
-  char *file;
 };
 
 static void sum_of(const struct tokens *t, struct span token, uint8_t out[SUM]) {
@@ -48,13 +45,12 @@ static const char *complaint(struct span s) {
   return printable(s) ? NULL : "not of printable characters without spaces";
 }
 
-static int parse(const struct tokens *t, struct span text, uint8_t (**sums)[SUM], size_t *count,
-                 struct beam_error *e) {
-  size_t lines = 1, n = 0, number = 0;
+static int parse(struct tokens *t, struct span text, const char *file, struct beam_error *e) {
+  size_t lines = 1, number = 0;
   for (size_t i = 0; i < text.n; i++)
     lines += text.p[i] == '\n';
-  uint8_t(*out)[SUM] = calloc(lines, SUM);
-  if (!out)
+  t->sums = calloc(lines, SUM);
+  if (!t->sums)
     return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for %zu tokens", lines);
   while (text.n) {
     const char *end = memchr(text.p, '\n', text.n);
@@ -66,57 +62,33 @@ static int parse(const struct tokens *t, struct span text, uint8_t (**sums)[SUM]
     if (!line.n || line.p[0] == '#')
       continue;
     const char *bad = complaint(line);
-    if (bad) {
-      free(out);
+    if (bad)
       return err_set(e, BEAM_ERR_INVALID, "one token a line; `openssl rand -hex 24` makes a good one",
-                     "line %zu of %s is %s", number, t->file, bad);
-    }
-    sum_of(t, line, out[n++]);
+                     "line %zu of %s is %s", number, file, bad);
+    sum_of(t, line, t->sums[t->n++]);
   }
-  if (!n) {
-    free(out);
-    return err_set(e, BEAM_ERR_INVALID,
-                   "put one token a line into it; `openssl rand -hex 24` makes a good one",
-                   "%s has no token in it", t->file);
-  }
-  *sums = out;
-  *count = n;
-  return 0;
-}
-
-int tokens_reload(struct tokens *t, struct beam_error *e) {
-  char *text;
-  size_t len, n = 0;
-  uint8_t(*sums)[SUM] = NULL;
-  int err = file_read_secret(t->file, FILE_MAX, &text, &len, e);
-  if (err)
-    return err;
-  err = parse(t, (struct span){text, len}, &sums, &n, e);
-  sodium_memzero(text, len);
-  free(text);
-  if (err)
-    return err;
-  pthread_mutex_lock(&t->lock);
-  uint8_t(*old)[SUM] = t->sums;
-  t->sums = sums;
-  t->n = n;
-  pthread_mutex_unlock(&t->lock);
-  free(old);
-  return 0;
+  return t->n ? 0
+              : err_set(e, BEAM_ERR_INVALID,
+                        "put one token a line into it; `openssl rand -hex 24` makes a good one",
+                        "%s has no token in it", file);
 }
 
 int tokens_load(const char *file, struct tokens **out, struct beam_error *e) {
+  char *text;
+  size_t len;
   *out = NULL;
   if (base_init())
     return err_set(e, BEAM_ERR_SYSTEM, NULL, "no source of random numbers");
+  int err = file_read_secret(file, FILE_MAX, &text, &len, e);
+  if (err)
+    return err;
   struct tokens *t = calloc(1, sizeof *t);
-  if (!t || !(t->file = str_dup(file))) {
-    free(t);
-    return err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for tokens");
-  }
-  pthread_mutex_init(&t->lock, NULL);
-  random_bytes(t->salt, sizeof t->salt);
-  int err = tokens_reload(t, e);
+  if (t)
+    random_bytes(t->salt, sizeof t->salt);
+  err = t ? parse(t, (struct span){text, len}, file, e)
+          : err_set(e, BEAM_ERR_NOMEM, NULL, "no memory for tokens");
+  sodium_memzero(text, len);
+  free(text);
   if (err)
     tokens_free(t);
   else
@@ -124,33 +96,26 @@ int tokens_load(const char *file, struct tokens **out, struct beam_error *e) {
   return err;
 }
 
-bool tokens_match(struct tokens *t, const char *token) {
+bool tokens_match(const struct tokens *t, const char *token) {
   uint8_t sum[SUM];
   struct span s = span_of(token);
   if (s.n > TOKEN_MAX)
     return false;
   sum_of(t, s, sum);
   int hit = 0;
-  pthread_mutex_lock(&t->lock);
   for (size_t i = 0; i < t->n; i++) /* all of them, whichever fits */
     hit |= sodium_memcmp(sum, t->sums[i], SUM) == 0;
-  pthread_mutex_unlock(&t->lock);
   return hit;
 }
 
-size_t tokens_count(struct tokens *t) {
-  pthread_mutex_lock(&t->lock);
-  size_t n = t->n;
-  pthread_mutex_unlock(&t->lock);
-  return n;
+size_t tokens_count(const struct tokens *t) {
+  return t->n;
 }
 
 void tokens_free(struct tokens *t) {
   if (!t)
     return;
-  pthread_mutex_destroy(&t->lock);
   free(t->sums);
-  free(t->file);
   sodium_memzero(t, sizeof *t);
   free(t);
 }

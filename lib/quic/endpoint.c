@@ -377,6 +377,10 @@ void quic_endpoint_refuse(struct quic_endpoint *e) {
 }
 
 /* A connection somebody owns stays until its owner lets go of it: the endpoint goes with the last one, its socket at once. */
+void quic_endpoint_cubic(struct quic_endpoint *e, bool cubic) {
+  e->conf.cubic = cubic;
+}
+
 void quic_endpoint_close(struct quic_endpoint *e) {
   if (!e)
     return;

@@ -73,6 +73,8 @@ void quic_endpoint_inject(struct quic_endpoint *e, const uint8_t *p, size_t n, u
 /* No newcomers any more; connections go on. */
 void quic_endpoint_refuse(struct quic_endpoint *e);
 /* Connections that are owned still are told closed(CLOSED), and stay their owners' to close. NULL is accepted. */
+/* A server's: what its connections use that begin from now on. */
+void quic_endpoint_cubic(struct quic_endpoint *e, bool cubic);
 void quic_endpoint_close(struct quic_endpoint *e);
 
 struct quic_client_conf {

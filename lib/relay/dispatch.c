@@ -14,6 +14,7 @@
 #include "relay/drain.h"
 #include "relay/handover.h"
 #include "relay/session.h"
+#include "relay/settings.h"
 #include "relay/wslink.h"
 #include "wire/host.h"
 
@@ -318,7 +319,7 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
     page_answer(w->loop, front, h, PAGE_BAD_HOST, NULL);
   else if (wslink_asked(h))
     wslink_request(v, front, h, more);
-  else if (!v->tls && r->conf.plain == BEAM_PLAIN_REDIRECT)
+  else if (!v->tls && settings_now(r)->conf.plain == BEAM_PLAIN_REDIRECT)
     answer_redirect(w, front, h, host);
   else if (r->conf.control_host && !strcmp(host, r->conf.control_host))
     answer_control(w, front, h);

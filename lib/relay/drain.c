@@ -6,6 +6,7 @@
 #include "obs/metrics.h"
 #include "relay/raw.h"
 #include "relay/session.h"
+#include "relay/settings.h"
 #include "relay/visitor.h"
 
 enum {
@@ -21,7 +22,7 @@ enum {
 
 /* A successor has our address: nobody needs to go elsewhere. */
 static bool sends_on(const struct relay *r) {
-  return r->conf.drain_to && !r->drain.successor;
+  return settings_now(r)->conf.drain_to && !r->drain.successor;
 }
 
 /* --- each worker's part --- */
@@ -69,7 +70,7 @@ static void on_begin(void *arg) {
   timer_init(&w->drain.tick, w->loop, on_tick, w);
   timer_init(&w->drain.grace, w->loop, on_grace, w);
   w->drain.did = DRAIN_OPEN;
-  session_drain_all(w, r->drain.after_ms, sends_on(r) ? r->conf.drain_to : "");
+  session_drain_all(w, r->drain.after_ms, sends_on(r) ? settings_now(r)->conf.drain_to : "");
   visitors_last(w);
   on_tick(w);
 }

@@ -12,6 +12,7 @@
 #include "http/h3_front.h"
 #include "quic/quic.h"
 #include "relay/session.h"
+#include "relay/settings.h"
 #include "relay/visitor.h"
 
 /* --- the key --- */
@@ -115,7 +116,7 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                                     .forward = r->workers_n > 1 ? forward : NULL,
                                     .reset_key = r->quic_key,
                                     .tickets = "beam/1",
-                                    .cubic = r->conf.congestion == BEAM_CONGESTION_CUBIC,
+                                    .cubic = settings_now(r)->conf.congestion == BEAM_CONGESTION_CUBIC,
                                     .peer_bidi =
                                         H3_PEER_BIDI, /* an agent that opens a second one breaks beam/1 */
                                     .peer_uni = H3_PEER_UNI,
@@ -132,6 +133,12 @@ int quic_listen(struct worker *w, struct beam_error *err) {
                      r->tls_spec[i].port, beam_strerror(e));
   }
   return 0;
+}
+
+void quic_congestion(struct worker *w) {
+  for (unsigned i = 0; i < LISTEN_MAX; i++)
+    if (w->quic[i])
+      quic_endpoint_cubic(w->quic[i], settings_now(w->relay)->conf.congestion == BEAM_CONGESTION_CUBIC);
 }
 
 void quic_unlisten(struct worker *w) {

@@ -10,5 +10,7 @@ int quic_key_load(struct relay *r, struct beam_error *err);
 /* One endpoint for each TLS listener of this worker. A port whose UDP side somebody else has is left to TCP, with a warning. */
 int quic_listen(struct worker *w, struct beam_error *err);
 void quic_unlisten(struct worker *w);
+/* The settings are others now: links that begin from now on. */
+void quic_congestion(struct worker *w);
 
 #endif

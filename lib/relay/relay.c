@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/str.h"
-#include "identity/trust.h"
 #include "obs/metrics.h"
 #include "relay/drain.h"
 #include "relay/handover.h"
@@ -19,6 +18,7 @@
 #include "relay/fresh.h"
 #include "relay/peers.h"
 #include "relay/server.h"
+#include "relay/settings.h"
 #include "relay/tickets.h"
 #include "wire/host.h"
 
@@ -26,10 +26,10 @@
 
 static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
   r->conf = *c;
-  const char **fields[] = {&r->conf.domain,       &r->conf.control_host,     &r->conf.listen,
-                           &r->conf.listen_plain, &r->conf.data_dir,         &r->conf.tls_cert,
-                           &r->conf.tls_key,      &r->conf.agent_token_file, &r->conf.tcp_ports,
-                           &r->conf.udp_ports,    &r->conf.drain_to};
+  r->conf.tls_cert = r->conf.tls_key = r->conf.agent_token_file = r->conf.tcp_ports = NULL; /* settings.c */
+  r->conf.udp_ports = r->conf.drain_to = NULL;
+  const char **fields[] = {&r->conf.domain, &r->conf.control_host, &r->conf.listen, &r->conf.listen_plain,
+                           &r->conf.data_dir};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -40,9 +40,8 @@ static int copy_strings(struct relay *r, const struct beam_relay_config *c) {
 }
 
 static void free_strings(struct relay *r) {
-  const char *fields[] = {r->conf.domain,    r->conf.control_host, r->conf.listen,  r->conf.listen_plain,
-                          r->conf.data_dir,  r->conf.tls_cert,     r->conf.tls_key, r->conf.agent_token_file,
-                          r->conf.tcp_ports, r->conf.udp_ports,    r->conf.drain_to};
+  const char *fields[] = {r->conf.domain, r->conf.control_host, r->conf.listen, r->conf.listen_plain,
+                          r->conf.data_dir};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
 }
@@ -73,24 +72,6 @@ static int parse_listen(const char *text, uint16_t def_port, struct listen_spec 
   return 0;
 }
 
-/* "20000-20999" or one port. */
-static int parse_ports(const char *text, uint16_t *first, uint16_t *last, struct beam_error *err) {
-  if (!text || !strcmp(text, "none"))
-    return 0;
-  size_t n = strcspn(text, "-");
-  uint64_t lo = 0, hi = 0;
-  bool ok = str_u64((struct span){text, n}, 65535, &lo);
-  hi = lo;
-  if (ok && text[n])
-    ok = str_u64(span_of(text + n + 1), 65535, &hi);
-  if (!ok || !lo || hi < lo)
-    return err_set(err, BEAM_ERR_INVALID, "write FIRST-LAST, such as 20000-20999",
-                   "'%s' is not a range of ports", text);
-  *first = (uint16_t)lo;
-  *last = (uint16_t)hi;
-  return 0;
-}
-
 static int check_config(struct relay *r, struct beam_error *err) {
   struct beam_relay_config *c = &r->conf;
   if (!c->domain || !host_name_ok(span_of(c->domain)))
@@ -103,38 +84,15 @@ static int check_config(struct relay *r, struct beam_error *err) {
                           host_label_under(c->control_host, c->domain, &label)))
     return err_set(err, BEAM_ERR_INVALID, "choose a host outside the tunnels' domain",
                    "the control host '%s' is no host name or lies under %s", c->control_host, c->domain);
-  if (!c->tls_cert != !c->tls_key)
-    return err_set(err, BEAM_ERR_INVALID, "give both --tls-cert and --tls-key, or none",
-                   "a certificate and its key belong together");
-  if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
-    return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
-                   "there is no congestion control %d", (int)c->congestion);
-  char host[256];
-  uint16_t port;
-  if (c->drain_to && (strlen(c->drain_to) > 250 || strpbrk(c->drain_to, "/, ") ||
-                      addr_split(c->drain_to, 443, host, sizeof host, &port) || !host[0]))
-    return err_set(err, BEAM_ERR_INVALID, "write HOST or HOST:PORT of the other relay",
-                   "'%.100s' is not where agents can go", c->drain_to);
   if (c->workers > LIMIT_WORKERS)
     return err_set(err, BEAM_ERR_INVALID, NULL, "%u workers are more than the %u there can be", c->workers,
                    LIMIT_WORKERS);
   int e = parse_listen(c->listen ? c->listen : "127.0.0.1:8443", 443, r->tls_spec, &r->tls_n, err);
   if (!e)
     e = parse_listen(c->listen_plain, 80, r->plain_spec, &r->plain_n, err);
-  if (!e)
-    e = parse_ports(c->tcp_ports, &r->port_lo, &r->port_hi, err);
-  if (!e)
-    e = parse_ports(c->udp_ports ? c->udp_ports : c->tcp_ports, &r->udp_lo, &r->udp_hi, err);
-  if (e)
-    return e;
   for (unsigned i = 0; i < r->tls_n; i++)
     r->beyond_loopback |= !is_loopback(r->tls_spec[i].host);
-  struct trust_facts f = {.action = TRUST_LISTEN,
-                          .relay_public = r->beyond_loopback,
-                          .open = c->open,
-                          .tokens_set = c->agent_token_file != NULL};
-  struct trust v = trust_allows(&f);
-  return v.err ? err_set(err, v.err, v.hint, "%s", v.reason) : 0;
+  return e;
 }
 
 /* --- TLS --- */
@@ -159,7 +117,8 @@ static const char *const alpn_visitor[] = {"h2", "http/1.1", NULL};
 static const char *const alpn_beam[] = {"beam/1", NULL};
 
 static int make_tls(struct relay *r, struct beam_error *err) {
-  int e = certs_new(r->ca, r->conf.domain, r->conf.tls_cert, r->conf.tls_key, &r->certs, err);
+  const struct beam_relay_config *c = &settings_now(r)->conf;
+  int e = certs_new(r->ca, r->conf.domain, c->tls_cert, c->tls_key, &r->certs, err);
   if (!e)
     e = certs_add(r->certs, r->conf.domain, err);
   if (!e && r->conf.control_host)
@@ -240,17 +199,19 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   r->net = &net_sockets;
   r->handover.fd = -1;
   pthread_mutex_init(&r->handover.lock, NULL);
+  struct settings *settings = NULL;
   int e = copy_strings(r, config);
   if (!e)
     e = check_config(r, err);
+  if (!e)
+    e = settings_new(r, config, &settings, err);
+  r->settings = settings;
   if (!e)
     e = dir_make_private(r->conf.data_dir, err);
   if (!e)
     e = ca_load(r->conf.data_dir, &r->ca, err);
   if (!e)
     e = handover_take(r, err);
-  if (!e && r->conf.agent_token_file)
-    e = tokens_load(r->conf.agent_token_file, &r->tokens, err);
   if (!e)
     e = fresh_new(&r->fresh);
   if (!e)
@@ -330,7 +291,12 @@ void relay_stop(struct relay *r) {
   tls_tickets_unref(r->tickets);
   certs_free(r->certs);
   domain_free(r->domain);
-  tokens_free(r->tokens);
+  settings_free(r->settings);
+  while (r->old_settings) {
+    struct settings *old = r->old_settings;
+    r->old_settings = old->next;
+    settings_free(old);
+  }
   fresh_free(r->fresh);
   ca_free(r->ca);
   free_strings(r);
@@ -342,14 +308,8 @@ int relay_drain(struct relay *r, uint32_t ms) {
   return drain_start(r, ms, false);
 }
 
-/* Both change what new connections get; certs and tokens lock inside. */
-int relay_reload(struct relay *r, struct beam_error *err) {
-  int e = certs_reload(r->certs, err);
-  if (!e && r->tokens)
-    e = tokens_reload(r->tokens, err);
-  if (!e)
-    log_info("relay", "certificates and tokens read again");
-  return e;
+int relay_reload(struct relay *r, const struct beam_relay_config *config, struct beam_error *err) {
+  return settings_change(r, config, err);
 }
 
 /* --- what others ask --- */

@@ -83,13 +83,14 @@ struct worker {
 };
 
 struct relay {
-  struct beam_relay_config conf; /* strings are our own copies */
+  struct beam_relay_config conf;       /* what cannot change while it runs; strings are our own copies */
+  _Atomic(struct settings *) settings; /* what can: settings_now() */
+  struct settings *old_settings;
   struct net *net;
   struct ca *ca;
   struct store *store;
   struct domain *domain;
   struct certs *certs;
-  struct tokens *tokens; /* NULL: none asked for */
   struct fresh *fresh;
   struct cert *link_leaf;
   uint8_t quic_key[32];
@@ -99,8 +100,6 @@ struct relay {
   bool beyond_loopback;
   struct listen_spec tls_spec[LISTEN_MAX], plain_spec[LISTEN_MAX];
   unsigned tls_n, plain_n;
-  uint16_t port_lo, port_hi; /* public ports for TCP tunnels; 0: none */
-  uint16_t udp_lo, udp_hi;   /* the same for UDP tunnels */
   struct flow_counts flow_counts;
   unsigned workers_n;
   struct worker *workers;

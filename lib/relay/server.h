@@ -9,7 +9,7 @@ struct relay;
 int relay_start(const struct beam_relay_config *config, struct relay **out,
                 struct beam_error *err); /* config is whole (the facade filled in defaults) */
 int relay_drain(struct relay *r, uint32_t ms);
-int relay_reload(struct relay *r, struct beam_error *err);
+int relay_reload(struct relay *r, const struct beam_relay_config *config, struct beam_error *err);
 void relay_stop(struct relay *r);
 void relay_info(struct relay *r, struct beam_relay_info *out);
 size_t relay_metrics(struct relay *r, char *out, size_t cap);

@@ -1,4 +1,5 @@
 #include "relay/session.h"
+#include "relay/settings.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -161,7 +162,7 @@ static void on_published(struct worker *w, uint64_t session, uint32_t bind, bool
     str_fmt(b->url, sizeof b->url, "private://%s", t->name);
   else
     relay_url(r, true, t->name, b->url, sizeof b->url);
-  if (t->kind == ROUTE_HTTP && r->plain_n && r->conf.plain == BEAM_PLAIN_SERVE)
+  if (t->kind == ROUTE_HTTP && r->plain_n && settings_now(r)->conf.plain == BEAM_PLAIN_SERVE)
     relay_url(r, false, t->name, b->plain_url, sizeof b->plain_url);
   if (t->kind == ROUTE_HTTP)
     str_fmt(b->dashboard, sizeof b->dashboard, "%s/_beam", b->url);
@@ -258,14 +259,15 @@ static void on_claimed(void *user, int err, const struct store_reply *reply) {
 static struct domain_claim claim_of(struct tunnel *t, const char *wanted) {
   struct session *s = t->session;
   struct relay *r = s->w->relay;
-  t->counted = !r->tokens && fresh_take(r->fresh, &s->peer, loop_now(s->w->loop));
+  const struct settings *now = settings_now(r);
+  t->counted = !now->tokens && fresh_take(r->fresh, &s->peer, loop_now(s->w->loop));
   return (struct domain_claim){.principal = s->device,
                                .wanted = wanted,
                                .local_port = t->local_port,
                                .udp = t->kind == ROUTE_UDP,
-                               .lo = t->kind == ROUTE_UDP ? r->udp_lo : r->port_lo,
-                               .hi = t->kind == ROUTE_UDP ? r->udp_hi : r->port_hi,
-                               .no_fresh = !r->tokens && !t->counted};
+                               .lo = t->kind == ROUTE_UDP ? now->udp_lo : now->port_lo,
+                               .hi = t->kind == ROUTE_UDP ? now->udp_hi : now->port_hi,
+                               .no_fresh = !now->tokens && !t->counted};
 }
 
 /* An error of the call: there will be no answer. */
@@ -294,12 +296,13 @@ static int claim_name(struct tunnel *t, const char *wanted, struct beam_error *e
 static void claim(struct tunnel *t, const beam_Bind *b, struct beam_error *e) {
   struct session *s = t->session;
   struct relay *r = s->w->relay;
+  const struct settings *now = settings_now(r);
   struct trust_facts f = {.action = TRUST_BIND,
                           .name_given = b->name[0] != 0,
                           .label_ok = true,
                           .takeover = b->takeover,
                           .port_wanted = has_port(t),
-                          .ports_offered = (t->kind == ROUTE_UDP ? r->udp_hi : r->port_hi) != 0,
+                          .ports_offered = (t->kind == ROUTE_UDP ? now->udp_hi : now->port_hi) != 0,
                           .draining = drain_begun(r),
                           .tunnels = s->tunnels_n - 1};
   struct trust verdict = trust_allows(&f);
@@ -523,16 +526,17 @@ static int decide(void *user, struct link *k, const struct greet_peer *peer, uin
   (void)k;
   struct session *s = user;
   struct relay *r = s->w->relay;
+  const struct settings *now = settings_now(r);
   key_id_of(s->device, peer->device_key);
   struct trust_facts f = {.action = TRUST_HELLO,
                           .relay_public = r->beyond_loopback,
-                          .open = r->conf.open,
-                          .tokens_set = r->tokens != NULL,
+                          .open = now->conf.open,
+                          .tokens_set = now->tokens != NULL,
                           .proof_ok = true,
                           .version_ok = true,
                           .draining = drain_begun(r),
                           .token_given = peer->token[0] != 0,
-                          .token_ok = r->tokens && tokens_match(r->tokens, peer->token),
+                          .token_ok = now->tokens && tokens_match(now->tokens, peer->token),
                           .sessions = (unsigned)atomic_load(&r->sessions_now)};
   struct trust v = trust_allows(&f);
   if (!v.err) {

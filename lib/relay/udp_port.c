@@ -9,6 +9,7 @@
 #include "base/str.h"
 #include "relay/dispatch.h"
 #include "relay/raw.h"
+#include "relay/settings.h"
 #include "wire/control.h"
 
 struct spot {
@@ -138,7 +139,7 @@ int udp_port_open(struct worker *w, uint16_t port, const char *name, struct udp_
   str_copy(p->name, sizeof p->name, name);
   DL_APPEND(w->udp_ports, p);
   struct flows_conf c = {.loop = w->loop,
-                         .idle_ms = w->relay->conf.udp_idle_ms,
+                         .idle_ms = settings_now(w->relay)->conf.udp_idle_ms,
                          .open = open_flow,
                          .enter = enter,
                          .leave = leave,

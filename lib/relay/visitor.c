@@ -16,6 +16,7 @@
 #include "relay/drain.h"
 #include "relay/raw.h"
 #include "relay/session.h"
+#include "relay/settings.h"
 #include "relay/wslink.h"
 #include "wire/hello.h"
 #include "wire/host.h"
@@ -220,7 +221,7 @@ static void on_gift(void *arg) {
 static bool give_away(struct visitor *v) {
   struct worker *w = v->w;
   struct route_view route;
-  if (v->given || !w->relay->conf.give_descriptors || v->hello.alpn & SNIFF_ALPN_BEAM ||
+  if (v->given || !settings_now(w->relay)->conf.give_descriptors || v->hello.alpn & SNIFF_ALPN_BEAM ||
       !route_find(&w->routes, v->hello.sni, &route) || route.state != ROUTE_LIVE ||
       route_has_worker(&route, w->index))
     return false;

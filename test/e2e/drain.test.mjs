@@ -5,8 +5,9 @@ import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import path from 'node:path';
-import { tempDir } from './lib/run.mjs';
-import { connect, drain, serve, setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
+import test from 'node:test';
+import { tempDir, until } from './lib/run.mjs';
+import { connect, drain, freeRange, serve, setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
 import { overTransports } from './lib/transports.mjs';
 
 /** A local service: /live sends until `release` is called, anything else is answered at once. */
@@ -145,4 +146,56 @@ overTransports('SIGHUP: new certificate and tokens, and no connection is lost', 
   assert.equal(still.getPeerCertificate().serialNumber, '2002');
   still.destroy();
   for (const p of [fresh, agent, relay]) await p.stop();
+});
+
+test('SIGHUP: the configuration file is another one now, taken as a whole or not at all', async (t) => {
+  const dir = tempDir(t);
+  const live = service();
+  const file = path.join(dir, 'relay.yml');
+  const ports = await freeRange(20);
+  fs.writeFileSync(file, 'workers: 2\n');
+  const relay = await startRelay(t, dir, ['--config', file]);
+  const origin = await serve(t, live.listener);
+  const agent = await startAgent(t, dir, relay, origin.port);
+  const v = visitor(relay, agent);
+  const socket = await connect(v.base);
+  const received = drain(socket);
+  socket.write(`GET /live HTTP/1.1\r\nHost: ${v.name}\r\nConnection: close\r\n\r\n`);
+  while (!live.open) await new Promise((go) => setImmediate(go));
+
+  const refused = await startAgent(t, dir, relay, origin.port, [], { command: 'tcp', data: path.join(dir, 'b'), wait: false });
+  assert.match((await refused.event('error')).what, /no public ports/);
+  assert.equal((await refused.exit()).code, 4);
+  fs.writeFileSync(file, `workers: 2\ntcp-ports: ${ports}\n`);
+  relay.process.kill('SIGHUP');
+  await relay.event('reloaded');
+  const tcp = await startAgent(t, dir, relay, origin.port, [], { command: 'tcp', data: path.join(dir, 'b') });
+  const [first, last] = ports.split('-').map(Number);
+  assert.ok(tcp.info.port >= first && tcp.info.port <= last);
+
+  // What is wrong or cannot be changed so: nothing of the file is taken, and the error says what.
+  const bad = [
+    ['workers: 3\n', /'workers' cannot change/],
+    ['workers: 2\ncontrol-host: relay.example.org\n', /'control-host' cannot change/],
+    ['workers: 2\ntcp-ports: 9-8\n', /'9-8' is not a range/],
+    ['workers: 2\nagent-token-file: /nowhere\n', /\/nowhere/],
+    ['workers: [\n', /relay\.yml/],
+    ['worker: 2\n', /worker/],
+  ];
+  const errors = () => relay.events.filter((e) => e.event === 'error');
+  for (const [i, [text, what]] of bad.entries()) {
+    fs.writeFileSync(file, text);
+    relay.process.kill('SIGHUP');
+    await until(() => errors().length > i);
+    assert.match(errors()[i].what, what);
+  }
+  const still = await startAgent(t, dir, relay, origin.port, [], { command: 'tcp', data: path.join(dir, 'c') });
+  assert.ok(still.info.port >= first && still.info.port <= last);
+  await still.stop();
+
+  live.release();
+  const got = await received;
+  assert.equal(got.cut, false);
+  assert.match(got.text, /whole/);
+  for (const p of [tcp, agent, relay]) await p.stop();
 });

@@ -1,4 +1,4 @@
-/* The agents' token file: what is taken, what is refused and how that reads, reload. */
+/* The agents' token file: what is taken, what is refused and how that reads. */
 #include "../tmpdir.h"
 
 #include "identity/tokens.h"
@@ -64,22 +64,7 @@ static void refuses(void **state) {
   assert_int_equal(tokens_load(tmp_path("tokens"), &t, &e), BEAM_ERR_PERMISSION);
 }
 
-static void reloads(void **state) {
-  (void)state;
-  struct tokens *t;
-  put("0123456789abcdef\n");
-  assert_int_equal(tokens_load(tmp_path("tokens"), &t, &e), 0);
-  put("bad\n");
-  assert_int_equal(tokens_reload(t, &e), BEAM_ERR_INVALID);
-  assert_true(tokens_match(t, "0123456789abcdef")); /* those of before stay in force */
-  put("another-token-of-mine\n");
-  assert_int_equal(tokens_reload(t, &e), 0);
-  assert_false(tokens_match(t, "0123456789abcdef"));
-  assert_true(tokens_match(t, "another-token-of-mine"));
-  tokens_free(t);
-}
-
 int main(void) {
-  const struct CMUnitTest tests[] = {tmp_test(matches), tmp_test(refuses), tmp_test(reloads)};
+  const struct CMUnitTest tests[] = {tmp_test(matches), tmp_test(refuses)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,7 +242,17 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
     if (r)
       return r;
   }
-  if (t->port == 0)
+  bool by_port = options_typed(o, "port") && !options_typed(o, "upstream");
+  if (o->upstream && o->n_args == 0 && !by_port) {
+    int r = target_parse(o->upstream, t, e);
+    if (r)
+      return r;
+  } else if (options_typed(o, "upstream")) {
+    return fail(e, BEAM_ERR_INVALID, "leave one of them away", "both \"%.80s\" and --upstream", o->args[0]);
+  }
+  if (t->upstream && options_typed(o, "local-host"))
+    return fail(e, BEAM_ERR_INVALID, "leave it away", "--local-host says nothing beside %.100s", t->upstream);
+  if (t->port == 0 && !t->upstream)
     return fail(e, BEAM_ERR_INVALID,
                 o->command == CMD_TCP   ? "beam tcp 5432"
                 : o->command == CMD_UDP ? "beam udp 53"
@@ -319,6 +329,11 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   c.name = c.kind == BEAM_TUNNEL_TCP || c.kind == BEAM_TUNNEL_UDP ? NULL : o->name; /* its port is its name */
   c.local_host = t->host[0] ? t->host : NULL;
   c.local_port = (uint16_t)t->port;
+  c.upstream = t->upstream;
+  /* Set once for a service that speaks https, they do not stand in the way of another one. */
+  bool https = t->upstream && !strncmp(t->upstream, "https:", 6);
+  c.upstream_ca = https || options_typed(o, "upstream-ca") ? o->upstream_ca : NULL;
+  c.upstream_insecure = o->upstream_insecure && (https || options_typed(o, "upstream-insecure"));
   c.data_dir = data;
   c.host_header = o->host_header;
   c.links = o->links ? (unsigned)(o->links[0] - '0') : 0;
@@ -366,7 +381,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out) {
     return report(out, &e);
   }
   copy(run.now.state, sizeof run.now.state, state_text(BEAM_TUNNEL_CONNECTING));
-  tunnel_output_init(&run.say, out, kind_of(o), t.host, t.port);
+  tunnel_output_init(&run.say, out, kind_of(o), &t);
   int code = run_tunnel(&run, env, &t);
   control_quiet(run.control);
   beam_tunnel_close(run.tunnel);

@@ -31,7 +31,8 @@ struct options {
   /* tunnel */
   unsigned port;
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *congestion,
-      *proxy, *links;
+      *proxy, *links, *upstream, *upstream_ca;
+  bool upstream_insecure;
   bool takeover, https, local;
   bool private;
   unsigned remote_port;

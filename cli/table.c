@@ -18,6 +18,9 @@ const struct opt opt_table[] = {
     {"token", NULL, 0, OPT_TEXT, LINKS, AT(token), "TOKEN", NULL, true, "BEAM_TOKEN", "what the relay's owner gave you (better in the environment: others see arguments)"},
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
     {"local-host", NULL, 0, OPT_TEXT, TUNNELS | CMD_CONNECT, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
+    {"upstream", NULL, 0, OPT_TEXT, CMD_HTTP | CMD_TCP | CMD_TLS, AT(upstream), "URL", NULL, true, "BEAM_UPSTREAM", "the local service as an address: http://HOST:PORT, https://HOST:PORT, unix:/PATH"},
+    {"upstream-ca", NULL, 0, OPT_TEXT, CMD_HTTP, AT(upstream_ca), "FILE", NULL, true, "BEAM_UPSTREAM_CA", "https: the local service's certificate, or the CA that signed it (else the system's CAs)"},
+    {"upstream-insecure", NULL, 0, OPT_FLAG, CMD_HTTP, AT(upstream_insecure), NULL, NULL, true, "BEAM_UPSTREAM_INSECURE", "https: take any certificate of the local service"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
     {"private", NULL, 0, OPT_FLAG, CMD_TCP, AT(private), NULL, NULL, false, "BEAM_PRIVATE", "no public port: a name that only beam connect with the same device key reaches"},
     {"remote-port", NULL, 0, OPT_PORT, CMD_TCP | CMD_UDP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
@@ -59,7 +62,7 @@ const size_t opt_count = sizeof opt_table / sizeof *opt_table;
 _Static_assert(sizeof opt_table / sizeof *opt_table <= OPTS_MAX, "options.typed has a place for each");
 
 const struct cmd cmd_table[] = {
-    {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT", "put a local web service on an HTTPS name", false},
+    {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT|URL", "put a local web service on an HTTPS name", false},
     {"start", CMD_HTTP, "beam start --port PORT", "the same", true},
     {"tcp", CMD_TCP, "beam tcp PORT|HOST:PORT", "put a local TCP service on a public port of the relay",
      false},

@@ -39,9 +39,10 @@ int target_parse(const char *text, struct target *t, struct beam_error *e) {
   *t = (struct target){.port = 0};
   const char *p = text;
   bool url = false;
-  if (strncmp(p, "https://", 8) == 0)
-    return fail(e, BEAM_ERR_UNSUPPORTED, "give the port of a plain http service",
-                "a local service that speaks https is not in this version");
+  if (strncmp(p, "https://", 8) == 0 || strncmp(p, "unix:", 5) == 0) {
+    t->upstream = text;
+    return 0;
+  }
   if (strncmp(p, "http://", 7) == 0) {
     p += 7;
     url = true;

@@ -1,4 +1,4 @@
-/* target.h: what people type for "the thing to share": 3000, localhost:3000, [::1]:3000, http://localhost:3000/. */
+/* target.h: what people type for "the thing to share": 3000, localhost:3000, [::1]:3000, http://localhost:3000/, https://localhost:8443, unix:/run/app.sock. */
 #ifndef CLI_TARGET_H
 #define CLI_TARGET_H
 
@@ -7,9 +7,10 @@
 struct target {
   char host[256]; /* "": not given */
   unsigned port;
+  const char *upstream; /* the whole text, for the library to read; NULL: host and port say it */
 };
 
-/* INVALID with text; UNSUPPORTED for what later versions will share (folders, https services). */
+/* INVALID with text; UNSUPPORTED for what later versions will share (folders). `text` is borrowed for t's life. */
 int target_parse(const char *text, struct target *t, struct beam_error *e);
 
 #endif

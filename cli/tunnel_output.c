@@ -28,12 +28,19 @@ const char *kind_text(enum beam_tunnel_kind kind) {
 }
 
 void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_tunnel_kind kind,
-                        const char *host, unsigned port) {
-  *t = (struct tunnel_output){.out = out, .kind = kind, .port = port};
-  const char *name = host[0] ? host : "localhost";
+                        const struct target *target) {
+  *t = (struct tunnel_output){.out = out, .kind = kind};
+  const char *name = target->host[0] ? target->host : "localhost";
+  if (target->upstream) {
+    snprintf(t->target, sizeof t->target, "%s", target->upstream);
+    snprintf(t->typed, sizeof t->typed, "%s", target->upstream);
+    return;
+  }
+  snprintf(t->typed, sizeof t->typed, "%u", target->port);
   bool six = strchr(name, ':') != NULL;
   snprintf(t->target, sizeof t->target, "%s://%s%s%s:%u",
-           kind >= BEAM_TUNNEL_PRIVATE ? "tcp" : kind_text(kind), six ? "[" : "", name, six ? "]" : "", port);
+           kind >= BEAM_TUNNEL_PRIVATE ? "tcp" : kind_text(kind), six ? "[" : "", name, six ? "]" : "",
+           target->port);
 }
 
 void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay) {
@@ -112,10 +119,10 @@ static void banner(struct tunnel_output *t, const struct beam_tunnel_info *info)
     if (t->kind == BEAM_TUNNEL_HTTP)
       out_line(o, "%s%sBrowsers and curl trust it once they know the CA in %s%s", indent, dim, t->ca, off);
     out_line(o,
-             "%s%sOnly this machine can reach it. To share: beam %s%s%u --relay HOST, or run your own: beam "
+             "%s%sOnly this machine can reach it. To share: beam %s%s%s --relay HOST, or run your own: beam "
              "relay%s",
              indent, dim, t->kind == BEAM_TUNNEL_HTTP ? "" : kind_text(t->kind),
-             t->kind == BEAM_TUNNEL_HTTP ? "" : " ", t->port, off);
+             t->kind == BEAM_TUNNEL_HTTP ? "" : " ", t->typed, off);
   }
 }
 

@@ -3,6 +3,7 @@
 #define CLI_TUNNEL_OUTPUT_H
 
 #include "output.h"
+#include "target.h"
 #include <beam/relay.h>
 #include <beam/tunnel.h>
 
@@ -15,11 +16,11 @@ struct tunnel_output {
   char transport[16];
   bool embedded, was_active, is_active;
   enum beam_tunnel_kind kind;
-  unsigned port;
+  char typed[300]; /* what to type for it again: "3000", "https://localhost:8443" */
 };
 
 void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_tunnel_kind kind,
-                        const char *host, unsigned port);
+                        const struct target *target);
 void say_embedded(struct tunnel_output *t, const struct beam_relay_info *relay);
 void say_state(struct tunnel_output *t, const struct beam_tunnel_info *info, const struct beam_error *error);
 void say_request(struct tunnel_output *t, const struct beam_request *r);

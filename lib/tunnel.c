@@ -22,11 +22,32 @@ static bool default_dir(char *out, size_t cap) {
   return home && *home && str_fmt(out, cap, "%s/.local/share/beam", home);
 }
 
+/* What is not HTTP goes to a port or a socket as it is. */
+static int check_upstream(struct beam_tunnel_config *c, struct beam_error *err) {
+  if (c->upstream && !*c->upstream)
+    c->upstream = NULL;
+  bool local = c->upstream && !strncmp(c->upstream, "unix:", 5);
+  if (c->upstream && c->kind != BEAM_TUNNEL_HTTP &&
+      (!local || c->kind == BEAM_TUNNEL_UDP || c->kind == BEAM_TUNNEL_ENTRY))
+    return err_set(err, BEAM_ERR_INVALID, "give the host and the port",
+                   "a tunnel of this kind does not lead to \"%.100s\"", c->upstream);
+  if ((c->upstream_ca || c->upstream_insecure) && (!c->upstream || strncmp(c->upstream, "https:", 6) != 0))
+    return err_set(err, BEAM_ERR_INVALID, "set upstream to https://HOST:PORT, or leave these away",
+                   "upstream_ca and upstream_insecure are for a service that speaks https");
+  if (c->upstream_ca && c->upstream_insecure)
+    return err_set(err, BEAM_ERR_INVALID, "leave one of them away",
+                   "upstream_ca says whom to trust, upstream_insecure says anybody");
+  return 0;
+}
+
 static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct beam_error *err) {
   if (!c->relay || !*c->relay)
     return err_set(err, BEAM_ERR_INVALID, "set `relay` to HOST:PORT, or start one with beam_relay_start()",
                    "no relay was given");
-  if (!c->local_port)
+  int e = check_upstream(c, err);
+  if (e)
+    return e;
+  if (!c->local_port && !c->upstream)
     return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share",
                    "no local port was given");
   if (c->kind == BEAM_TUNNEL_UDP && c->proxy_protocol)

@@ -97,7 +97,7 @@ struct beam_tunnel_config {
   const char *token;      /* what the relay's owner gave; NULL: none */
   const char *name;       /* the wanted label ("shop"); NULL: the relay draws one, the same again next time */
   const char *local_host; /* NULL: "localhost", both address families */
-  uint16_t local_port;    /* required */
+  uint16_t local_port;    /* required, unless `upstream` is given */
   const char *
       data_dir; /* device key and known relays; NULL: $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam */
   const char *host_header; /* "rewrite" (NULL; the local host and port), "keep", or a value of your own */
@@ -118,12 +118,17 @@ struct beam_tunnel_config {
   enum beam_congestion congestion; /* over QUIC, of what this side sends */
   unsigned
       links; /* connections to each relay at most, 1 to 8: one while idle, more under load, each a minute longer than it is needed. 0: two over HTTP/2 and WebSocket, one over QUIC, whose streams do not wait for each other */
+  const char *
+      upstream; /* the local service as an address, instead of local_host and local_port: "http://HOST[:PORT]", "https://HOST[:PORT]" (BEAM_TUNNEL_HTTP), "unix:/PATH" (HTTP, TCP, TLS, PRIVATE). NULL: local_host and local_port, plain */
+  const char *
+      upstream_ca; /* https: a PEM file with the CA that signed the service's certificate, or that certificate itself; NULL: the system's CAs ($SSL_CERT_FILE) */
+  int upstream_insecure; /* https: 1: whoever answers is the local service, its certificate is not looked at */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
- * Errors at once (err, may be NULL, says which value): INVALID; NAME; UNSUPPORTED (proxy_protocol with UDP); PERMISSION or STORE (data_dir, device key); NOMEM.
+ * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP); PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
 BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
                               struct beam_error *err);

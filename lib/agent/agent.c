@@ -6,6 +6,7 @@
 #include "agent/entry.h"
 #include "agent/home.h"
 #include "agent/local.h"
+#include "agent/target.h"
 #include "base/err.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -31,6 +32,7 @@ struct agent {
   beam_tunnel *self;
   struct beam_tunnel_config conf; /* strings are our own copies */
   struct key *device;
+  struct target target; /* the local service */
   struct spot spots[LIMIT_AGENT_RELAYS];
   unsigned spots_n;
   struct local *local;
@@ -235,7 +237,7 @@ static int on_ask(void *user, struct home *h, beam_Control *m) {
   if (err)
     return err;
   b->takeover = a->conf.takeover != 0;
-  b->local_port = a->conf.local_port;
+  b->local_port = a->target.port;
   str_copy(b->framework, sizeof b->framework, a->conf.framework);
   p->asked = true;
   return 0;
@@ -378,9 +380,10 @@ static void on_peer(void *user, struct stream *s, const beam_StreamOpen *open) {
 
 static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
   a->conf = *c;
-  const char **fields[] = {&a->conf.relay,      &a->conf.relay_ca, &a->conf.token,       &a->conf.name,
-                           &a->conf.local_host, &a->conf.data_dir, &a->conf.host_header, &a->conf.framework,
-                           &a->conf.transport,  &a->conf.proxy};
+  const char **fields[] = {&a->conf.relay,       &a->conf.relay_ca,   &a->conf.token,
+                           &a->conf.name,        &a->conf.local_host, &a->conf.data_dir,
+                           &a->conf.host_header, &a->conf.framework,  &a->conf.transport,
+                           &a->conf.proxy,       &a->conf.upstream,   &a->conf.upstream_ca};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -397,7 +400,7 @@ static void agent_free(struct agent *a) {
     explicit_bzero((char *)a->conf.proxy, strlen(a->conf.proxy));
   const char *fields[] = {a->conf.relay,      a->conf.relay_ca, a->conf.token,       a->conf.name,
                           a->conf.local_host, a->conf.data_dir, a->conf.host_header, a->conf.framework,
-                          a->conf.transport,  a->conf.proxy};
+                          a->conf.transport,  a->conf.proxy,    a->conf.upstream,    a->conf.upstream_ca};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
   for (unsigned i = 0; i < LIMIT_AGENT_RELAYS; i++)
@@ -497,14 +500,28 @@ static int add_spots(struct agent *a, struct beam_error *err) {
   return e;
 }
 
+static int find_target(struct agent *a, struct beam_error *err) {
+  if (a->conf.upstream)
+    return target_parse(a->conf.upstream, &a->target, err);
+  return target_of(a->conf.local_host, a->conf.local_port, false, &a->target)
+             ? err_set(err, BEAM_ERR_INVALID, NULL, "the local host's name is too long")
+             : 0;
+}
+
 static int prepare(struct agent *a, struct beam_error *err) {
-  int e = device_load(a->conf.data_dir, &a->device, err);
+  int e = find_target(a, err);
+  if (!e)
+    e = device_load(a->conf.data_dir, &a->device, err);
   if (!e)
     e = add_spots(a, err);
   struct local_conf lc = {.loop = a->loop,
                           .net = a->net,
-                          .host = a->conf.local_host,
-                          .port = a->conf.local_port,
+                          .host = a->target.host,
+                          .port = a->target.port,
+                          .authority = a->target.authority,
+                          .tls = a->target.tls,
+                          .insecure = a->conf.upstream_insecure != 0,
+                          .ca = a->conf.upstream_ca,
                           .host_header = a->conf.host_header,
                           .kind = (int)a->conf.kind,
                           .proxy_protocol = a->conf.proxy_protocol,
@@ -513,7 +530,7 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .user = a};
   if (!e && lc.peer)
     e = open_entry(a, err);
-  return e ? e : local_new(&lc, &a->local);
+  return e ? e : local_new(&lc, &a->local, err);
 }
 
 static void close_all(struct agent *a, bool unbind) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <utlist.h>
 
+#include "agent/dialer.h"
 #include "agent/local_flows.h"
 #include "agent/raw.h"
 #include "base/limits.h"
@@ -27,8 +28,10 @@ struct opening {
 struct local {
   struct local_conf conf; /* host is our copy */
   char host_header[300];  /* "" keeps the visitor's */
+  char origin[320];       /* ... as an origin */
   bool rewrites;          /* ... and is the service's own: so are Origin, Location and the like */
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
+  struct dialer *dialer;
   struct h1_pool *pool;
   struct http_handler handler;
   struct opening *openings;
@@ -42,6 +45,7 @@ static void maybe_free(struct local *l) {
   if (!l->closed || l->fronts)
     return;
   h1_pool_free(l->pool);
+  dialer_free(l->dialer);
   free((void *)l->conf.host);
   free(l);
 }
@@ -65,7 +69,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
   char *text = NULL;
   int err = forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head);
   if (!err && l->rewrites) {
-    rewrite_origins(&o, h->scheme, h->authority, l->host_header);
+    rewrite_origins(&o, h->scheme, h->authority, l->origin);
     err = rewrite_request(&o, &head, &text);
   }
   if (!err)
@@ -187,35 +191,43 @@ static void set_host_header(struct local *l, const char *how) {
     l->host_header[0] = 0;
   else if (how && strcmp(how, "rewrite"))
     str_copy(l->host_header, sizeof l->host_header, how);
-  else if (l->conf.port == 80)
-    str_copy(l->host_header, sizeof l->host_header, l->conf.host);
   else
-    str_fmt(l->host_header, sizeof l->host_header, strchr(l->conf.host, ':') ? "[%s]:%u" : "%s:%u",
-            l->conf.host, l->conf.port);
+    str_copy(l->host_header, sizeof l->host_header, l->conf.authority);
+  str_fmt(l->origin, sizeof l->origin, "%s://%s", l->conf.tls ? "https" : "http", l->host_header);
 }
 
-int local_new(const struct local_conf *conf, struct local **out) {
+static int make(struct local *l, struct beam_error *err) {
+  const struct local_conf *c = &l->conf;
+  struct dialer_conf dc = {.net = c->net,
+                           .loop = c->loop,
+                           .host = c->host,
+                           .port = c->port,
+                           .tls = c->tls,
+                           .insecure = c->insecure,
+                           .ca = c->ca};
+  int e = dialer_new(&dc, &l->dialer, err);
+  struct h1_pool_conf pool = {c->net, c->loop, c->host, c->port, e ? NULL : dialer_http(l->dialer)};
+  if (!e)
+    e = h1_pool_new(&pool, &l->pool);
+  if (!e && c->kind == beam_TunnelKind_TUNNEL_UDP)
+    e = local_flows_new(c, &l->flows);
+  return e;
+}
+
+int local_new(const struct local_conf *conf, struct local **out, struct beam_error *err) {
   struct local *l = calloc(1, sizeof *l);
   if (!l)
     return BEAM_ERR_NOMEM;
   l->conf = *conf;
-  l->conf.host = str_dup(conf->host);
-  if (!l->conf.host) {
-    free(l);
-    return BEAM_ERR_NOMEM;
-  }
   set_host_header(l, conf->host_header);
-  l->conf.host_header = NULL;
   l->handler =
       (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
-  struct h1_pool_conf pool = {conf->net, conf->loop, l->conf.host, conf->port};
-  int err = h1_pool_new(&pool, &l->pool);
-  if (!err && conf->kind == beam_TunnelKind_TUNNEL_UDP && (err = local_flows_new(&l->conf, &l->flows)))
-    h1_pool_free(l->pool);
-  if (err) {
-    free((void *)l->conf.host);
-    free(l);
-    return err;
+  /* The last exchange may end after the agent's own strings are freed. */
+  int e = (l->conf.host = str_dup(conf->host)) ? make(l, err) : BEAM_ERR_NOMEM;
+  l->conf.host_header = l->conf.authority = l->conf.ca = NULL;
+  if (e) {
+    local_close(l);
+    return e;
   }
   *out = l;
   return 0;

@@ -101,6 +101,9 @@ int h1_pool_new(const struct h1_pool_conf *conf, struct h1_pool **out) {
     return BEAM_ERR_NOMEM;
   p->conf = *conf;
   p->conf.host = str_dup(conf->host);
+  http_dialer_net_init(&p->plain, conf->net, conf->loop, p->conf.host, conf->port);
+  if (!p->conf.dialer)
+    p->conf.dialer = &p->plain.d;
   p->scratch = evbuffer_new();
   timer_init(&p->sweep, conf->loop, on_sweep, p);
   if (!p->conf.host || !p->scratch) {

@@ -18,6 +18,7 @@ struct request;
 
 struct h1_pool {
   struct h1_pool_conf conf; /* host is a copy */
+  struct http_dialer_net plain;
   struct evbuffer *scratch;
   struct conn *idle; /* last in, first out: the surplus ages and goes */
   size_t idle_n;

@@ -61,7 +61,7 @@ static void unlink_request(struct request *r) {
 
 static void cancel_dial(struct request *r) {
   if (r->dial)
-    net_dial_cancel(r->pool->conf.net, r->dial);
+    r->pool->conf.dialer->cancel(r->pool->conf.dialer, r->dial);
   r->dial = NULL;
 }
 
@@ -305,18 +305,6 @@ static void use(struct request *r, struct conn *c) {
     http_send_want(&r->end);
 }
 
-static enum page dial_page(int err) {
-  switch (err) {
-  case BEAM_ERR_TIMEOUT:
-    return PAGE_LOCAL_TIMEOUT;
-  case BEAM_ERR_NOMEM:
-  case BEAM_ERR_SYSTEM:
-    return PAGE_OVERLOADED; /* out of memory or descriptors: ours, not the service's */
-  default:
-    return PAGE_LOCAL_REFUSED;
-  }
-}
-
 static void on_dial(void *user, struct stream *s, int err) {
   struct request *r = user;
   struct conn *c;
@@ -325,20 +313,19 @@ static void on_dial(void *user, struct stream *s, int err) {
   if (!err)
     err = conn_new(r->pool, s, &c);
   if (err)
-    request_fail(r, dial_page(err));
+    request_fail(r, http_dial_page(err));
   else
     use(r, c);
   leave(r);
 }
 
 static void dial(struct request *r) {
-  struct h1_pool_conf *conf = &r->pool->conf;
-  int err =
-      net_dial(conf->net, conf->loop, conf->host, conf->port, LIMIT_UPSTREAM_DIAL_MS, on_dial, r, &r->dial);
+  struct http_dialer *d = r->pool->conf.dialer;
+  int err = d->dial(d, HTTP_DIAL_1, on_dial, r, &r->dial);
   if (!err)
     return;
   r->dial = NULL;
-  r->failing = dial_page(err);
+  r->failing = http_dial_page(err);
   soon(r);
 }
 

@@ -3,6 +3,7 @@
 #define HTTP_H1_UPSTREAM_H
 
 #include "http/exchange.h"
+#include "http/dialer.h"
 #include "io/net.h"
 
 struct h1_pool;
@@ -12,6 +13,7 @@ struct h1_pool_conf {
   struct loop *loop;
   const char *host; /* "localhost": both families; or a name or literal */
   uint16_t port;
+  struct http_dialer *dialer; /* outlives the pool; NULL: plain connections to host and port */
 };
 int h1_pool_new(const struct h1_pool_conf *conf, struct h1_pool **out);
 /* Exchanges in flight get PAGE_INTERNAL; idle connections close. */

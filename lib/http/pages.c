@@ -48,6 +48,13 @@ static const struct page_entry pages[] = {
     {PAGE_LOCAL_BAD, 502, "The app's answer is not HTTP",
      "What the local port answered is not an HTTP response.",
      "Check that the port is right, and that the app there speaks plain HTTP and not HTTPS."},
+    {PAGE_LOCAL_UNTRUSTED, 502, "The app's certificate is not trusted",
+     "The local app speaks HTTPS, and its certificate is self-signed, expired or for another name.",
+     "Start beam with --upstream-ca FILE (the certificate, or the CA that signed it), or with "
+     "--upstream-insecure to accept any."},
+    {PAGE_LOCAL_TLS, 502, "The app does not speak HTTPS",
+     "Beam was told to speak HTTPS with the local app, and no TLS connection came about.",
+     "If the app speaks plain HTTP, start beam with its port alone. Else look at the app's own log."},
     {PAGE_LINK_LOST, 502, "The tunnel lost its connection",
      "The machine behind this tunnel went away before it answered.",
      "Reload this page: the tunnel reconnects by itself as soon as it can."},

@@ -20,15 +20,17 @@ enum page {
   PAGE_MISDIRECTED = 4211,    /* authority is not covered by the served certificate */
   PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
-  PAGE_UNSUPPORTED = 5011,   /* method or coding that we do not implement */
-  PAGE_LOCAL_REFUSED = 5021, /* nothing listens on the local port */
-  PAGE_LOCAL_CLOSED = 5022,  /* the local service closed before a response */
-  PAGE_LOCAL_BAD = 5023,     /* the local service answered something that is not HTTP */
-  PAGE_LINK_LOST = 5024,     /* the agent went away before the response began */
-  PAGE_NO_LINK = 5031,       /* the agent is reconnecting: Retry-After */
-  PAGE_OVERLOADED = 5032,    /* a limit of the relay was reached: Retry-After */
-  PAGE_LOCAL_TIMEOUT = 5041, /* the local service did not answer in time */
-  PAGE_VERSION = 5051,       /* HTTP version not supported */
+  PAGE_UNSUPPORTED = 5011,     /* method or coding that we do not implement */
+  PAGE_LOCAL_REFUSED = 5021,   /* nothing listens on the local port */
+  PAGE_LOCAL_CLOSED = 5022,    /* the local service closed before a response */
+  PAGE_LOCAL_BAD = 5023,       /* the local service answered something that is not HTTP */
+  PAGE_LINK_LOST = 5024,       /* the agent went away before the response began */
+  PAGE_LOCAL_UNTRUSTED = 5025, /* the local service's certificate is not trusted by the agent */
+  PAGE_LOCAL_TLS = 5026,       /* no TLS connection to the local service came about */
+  PAGE_NO_LINK = 5031,         /* the agent is reconnecting: Retry-After */
+  PAGE_OVERLOADED = 5032,      /* a limit of the relay was reached: Retry-After */
+  PAGE_LOCAL_TIMEOUT = 5041,   /* the local service did not answer in time */
+  PAGE_VERSION = 5051,         /* HTTP version not supported */
   PAGE_TRUNCATED =
       5029, /* never shown: the body was cut after the head went out; fronts abort the connection */
   PAGE_VISITOR_GONE = 4991, /* never shown: the visitor left */

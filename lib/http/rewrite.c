@@ -40,10 +40,10 @@ static void default_port_off(char *origin) {
 }
 
 void rewrite_origins(struct rewrite_origins *o, struct span scheme, struct span authority,
-                     const char *local_host) {
+                     const char *local_origin) {
   if (!str_fmt(o->public_origin, sizeof o->public_origin, "%.*s://%.*s", SPAN_FMT(scheme),
                SPAN_FMT(authority)) ||
-      !str_fmt(o->local_origin, sizeof o->local_origin, "http://%s", local_host))
+      !str_copy(o->local_origin, sizeof o->local_origin, local_origin))
     o->public_origin[0] = o->local_origin[0] = 0; /* longer than a host can be: nothing equals it */
   default_port_off(o->public_origin);
   default_port_off(o->local_origin);
@@ -56,10 +56,11 @@ static size_t local_part(const struct rewrite_origins *o, struct span url) {
   if (of_origin(url, own))
     return own.n;
   const char *colon = strrchr(o->local_origin, ':');
-  const char *port = colon > o->local_origin + 5 && !strchr(colon, ']') ? colon : "";
+  size_t scheme = strcspn(o->local_origin, ":");
+  const char *port = colon > o->local_origin + scheme && !strchr(colon, ']') ? colon : "";
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char other[64];
-    str_fmt(other, sizeof other, "http://%s%.8s", names[i], port);
+    str_fmt(other, sizeof other, "%.*s://%s%.8s", (int)scheme, o->local_origin, names[i], port);
     if (of_origin(url, span_of(other)))
       return strlen(other);
   }

@@ -12,7 +12,7 @@ struct rewrite_origins {
   char public_origin[300], local_origin[300];
 };
 void rewrite_origins(struct rewrite_origins *o, struct span scheme, struct span authority,
-                     const char *local_host);
+                     const char *local_origin);
 
 /* Request: Origin and Referer of the tunnel become the local service's. Changes the fields in place; their new text is in *text (freed by the caller). NOMEM. */
 int rewrite_request(const struct rewrite_origins *o, struct http_head *h, char **text);

@@ -112,6 +112,7 @@ struct common {
   void *user;
   uint16_t min_version;
   bool link;
+  bool ca_some;
 };
 
 static int set_alpn(struct tls_context *c, const char *const *alpn) {
@@ -141,6 +142,8 @@ static int set_common(struct tls_context *c, const struct common *k) {
                                                                : suites_chacha_first);
   mbedtls_ssl_conf_groups(&c->conf, k->link ? groups_link : groups);
   int err = k->ca_n ? tls_parse_chain(&c->ca, k->ca, k->ca_n) : 0;
+  if (err == BEAM_ERR_INVALID && k->ca_some && c->ca.raw.p)
+    err = 0;
   mbedtls_ssl_conf_ca_chain(&c->conf, &c->ca, NULL);
   return err ? err : set_alpn(c, k->alpn);
 }
@@ -167,8 +170,8 @@ static int server_settings(struct tls_context *c, const struct tls_server_config
     return BEAM_ERR_INVALID;
   if (config->client_cert && !trust_makes_sense(config->trust, config->ca_n, config->verify))
     return BEAM_ERR_INVALID;
-  struct common common = {config->alpn,   config->trust, config->ca,          config->ca_n,
-                          config->verify, config->user,  config->min_version, config->link};
+  struct common common = {config->alpn, config->trust,       config->ca,   config->ca_n, config->verify,
+                          config->user, config->min_version, config->link, false};
   int err = set_common(c, &common);
   if (err)
     return err;
@@ -215,8 +218,8 @@ static int client_settings(struct tls_context *c, const struct tls_client_config
   if (!trust_makes_sense(config->trust, config->ca_n, config->verify) ||
       (config->trust == TLS_TRUST_CA && !config->server_name && !config->name_any))
     return BEAM_ERR_INVALID;
-  struct common common = {config->alpn,   config->trust, config->ca,          config->ca_n,
-                          config->verify, config->user,  config->min_version, config->link};
+  struct common common = {config->alpn, config->trust,       config->ca,   config->ca_n,   config->verify,
+                          config->user, config->min_version, config->link, config->ca_some};
   int err = set_common(c, &common);
   if (err)
     return err;

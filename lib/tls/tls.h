@@ -92,6 +92,8 @@ struct tls_client_config {
   enum tls_trust trust;
   const void *ca; /* PEM (one or more) or DER, copied */
   size_t ca_n;
+  bool
+      ca_some; /* those of `ca` that cannot be read are left out, as long as one can: a system's collection */
   tls_verify verify;
   struct tls_cert *cert; /* the client's own; a reference is taken; NULL: none */
   uint16_t min_version;  /* 0: TLS_1_2 */

@@ -226,7 +226,7 @@ struct rig *rig_new_with(enum rig_way way, rig_front front) {
   r->net.ops = &fake_ops;
   r->way = way;
   assert_int_equal(loop_new_virtual(&r->loop), 0);
-  struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000};
+  struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000, NULL};
   assert_int_equal(h1_pool_new(&pool, &r->pool), 0);
   r->relay = (struct http_handler){
       .request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};

@@ -2,11 +2,12 @@
 
 #include "http/pages.h"
 
-static const enum page all[] = {PAGE_BAD_REQUEST,    PAGE_BAD_HOST,    PAGE_BAD_BODY,      PAGE_NO_TUNNEL,
-                                PAGE_GONE_TUNNEL,    PAGE_SLOW_HEAD,   PAGE_MISDIRECTED,   PAGE_INTERNAL,
-                                PAGE_HEAD_TOO_LARGE, PAGE_UNSUPPORTED, PAGE_LOCAL_REFUSED, PAGE_LOCAL_CLOSED,
-                                PAGE_LOCAL_BAD,      PAGE_LINK_LOST,   PAGE_NO_LINK,       PAGE_OVERLOADED,
-                                PAGE_LOCAL_TIMEOUT,  PAGE_VERSION,     PAGE_TRUNCATED,     PAGE_VISITOR_GONE};
+static const enum page all[] = {PAGE_BAD_REQUEST,     PAGE_BAD_HOST,    PAGE_BAD_BODY,      PAGE_NO_TUNNEL,
+                                PAGE_GONE_TUNNEL,     PAGE_SLOW_HEAD,   PAGE_MISDIRECTED,   PAGE_INTERNAL,
+                                PAGE_HEAD_TOO_LARGE,  PAGE_UNSUPPORTED, PAGE_LOCAL_REFUSED, PAGE_LOCAL_CLOSED,
+                                PAGE_LOCAL_BAD,       PAGE_LINK_LOST,   PAGE_NO_LINK,       PAGE_OVERLOADED,
+                                PAGE_LOCAL_UNTRUSTED, PAGE_LOCAL_TLS,   PAGE_LOCAL_TIMEOUT, PAGE_VERSION,
+                                PAGE_TRUNCATED,       PAGE_VISITOR_GONE};
 
 static void catalogue(void **state) {
   (void)state;

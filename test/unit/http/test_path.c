@@ -253,7 +253,7 @@ static bool cut_row(size_t i, enum rig_way way, enum loss loss, size_t cut) {
     for (unsigned k = 0; k < r->dials; k++)
       assert_true(r->service[k].ended || r->service[k].dead);
   if (loss == POOL_FREED) { /* rig_free frees another */
-    struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000};
+    struct h1_pool_conf pool = {&r->net, r->loop, "localhost", 3000, NULL};
     if (r->front)
       front_abort(r->front, BEAM_ERR_CLOSED);
     r->front = NULL;

@@ -4,7 +4,9 @@
 
 static struct rewrite_origins origins(const char *authority, const char *local) {
   struct rewrite_origins o;
-  rewrite_origins(&o, SPAN("https"), span_of(authority), local);
+  char origin[600];
+  str_fmt(origin, sizeof origin, strstr(local, "://") ? "%s" : "http://%s", local);
+  rewrite_origins(&o, SPAN("https"), span_of(authority), origin);
   return o;
 }
 

@@ -122,9 +122,9 @@ static void write_head(struct h1_front *f, const struct http_head *h, enum http_
 }
 
 /* Our own answer, in place of the upstream's. What the visitor still sends is not read by anyone: then the connection ends with it. */
-static void answer_page(struct h1_front *f, enum page page) {
+static void answer_page(struct h1_front *f, enum page page, const char *detail) {
   char text[PAGE_BYTES];
-  size_t n = page_render(page, f->json, NULL, text, sizeof text);
+  size_t n = page_render(page, f->json, detail, text, sizeof text);
   struct page_head h;
   page_head_make(&h, page, f->json, n);
   f->keep = f->keep && f->read_whole && !f->last;
@@ -144,7 +144,7 @@ static void answer_page(struct h1_front *f, enum page page) {
 static void fail(struct h1_front *f, enum page page) {
   http_send_abort(&f->end, PAGE_VISITOR_GONE);
   if (!f->answered) {
-    answer_page(f, page);
+    answer_page(f, page, NULL);
     return;
   }
   f->track.failed = page;
@@ -279,6 +279,20 @@ static enum page fault_page(enum h1_fault fault) {
     return PAGE_VERSION;
   case H1_FAULT_HOST:
     return PAGE_BAD_HOST;
+  case H1_FAULT_NEWLINE:
+    return PAGE_BAD_NEWLINE;
+  case H1_FAULT_FIELD:
+  case H1_FAULT_FOLD:
+    return PAGE_BAD_FIELD;
+  case H1_FAULT_CONTROL:
+    return PAGE_BAD_VALUE;
+  case H1_FAULT_LENGTH:
+  case H1_FAULT_BOTH:
+    return PAGE_BAD_LENGTH;
+  case H1_FAULT_CODING:
+    return PAGE_BAD_CODING;
+  case H1_FAULT_UPGRADE:
+    return PAGE_BAD_UPGRADE;
   case H1_FAULT_TOO_LARGE:
   case H1_FAULT_TOO_MANY:
     return PAGE_HEAD_TOO_LARGE;
@@ -301,10 +315,10 @@ static void reset_exchange(struct h1_front *f) {
 }
 
 /* A head that is none: nothing after it can be told apart, so the page is the last thing said. */
-static void refuse(struct h1_front *f, enum page page) {
+static void refuse(struct h1_front *f, enum page page, const char *detail) {
   reset_exchange(f);
   http_track_begin(&f->track, NULL, now(f));
-  answer_page(f, page);
+  answer_page(f, page, detail);
 }
 
 static bool is_h2c(const struct http_head *h) {
@@ -345,7 +359,7 @@ static void begin(struct h1_front *f, struct h1_message *m) {
   h1_in_start(&f->in, m->body, m->length);
   if (span_eq(h->method, SPAN("CONNECT"))) {
     f->read_whole = false;
-    answer_page(f, PAGE_UNSUPPORTED);
+    answer_page(f, PAGE_UNSUPPORTED, NULL);
     return;
   }
   f->conf.handler->request(f->conf.handler->user, &f->end, h, more);
@@ -363,11 +377,11 @@ static void read_head(struct h1_front *f) {
   }
   long len = h1_head_waiting(f->s, &f->scanned, &p);
   if (len < 0) {
-    refuse(f, PAGE_HEAD_TOO_LARGE);
+    refuse(f, PAGE_HEAD_TOO_LARGE, NULL);
     return;
   }
   if (!len && f->s->in_ended) {
-    refuse(f, PAGE_BAD_REQUEST);
+    refuse(f, PAGE_BAD_REQUEST, "the connection ended inside the head");
     return;
   }
   if (!len) {
@@ -380,7 +394,7 @@ static void read_head(struct h1_front *f) {
   enum h1_fault fault = h1_parse_request(p, (size_t)len, &m);
   stream_consume(f->s, (size_t)len);
   if (fault)
-    refuse(f, fault_page(fault));
+    refuse(f, fault_page(fault), h1_fault_text(fault));
   else
     begin(f, &m);
 }
@@ -490,7 +504,7 @@ static void on_timer(void *arg) {
   struct h1_front *f = arg;
   f->depth++;
   if (f->head_timer && stream_waiting(f->s))
-    refuse(f, PAGE_SLOW_HEAD);
+    refuse(f, PAGE_SLOW_HEAD, NULL);
   else
     die(f, 0);
   leave(f);

@@ -300,7 +300,8 @@ static int on_headers(struct h2_conn *c, const nghttp2_frame *frame) {
 
 /* What the engine passes over in silence. */
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *user) {
-  (void)ng;
+  if (hd->type == NGHTTP2_PRIORITY && hd->stream_id == 0)
+    nghttp2_session_terminate_session(ng, NGHTTP2_PROTOCOL_ERROR); /* RFC 9113 6.3 */
   if (hd->type == NGHTTP2_PRIORITY || hd->type > NGHTTP2_CONTINUATION)
     h2_conn_spend(user);
   return 0;

@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "http/forward.h"
 #include "http/mux.h"
+#include "wire/host.h"
 #include "wire/ws.h"
 
 void mux_head_clear(struct mux_head *h) {
@@ -107,6 +108,17 @@ static void ask_upgrade(struct mux_head *h, char **key) {
   http_build_field(h->build, SPAN("Sec-WebSocket-Key"), span_of(*key));
 }
 
+static bool is_host(const char *text) {
+  char host[HOST_MAX];
+  uint16_t port;
+  return host_parse(span_of(text), host, &port);
+}
+
+/* Some proxies ask in the name of another scheme; nobody asks for anything but HTTP. */
+static bool is_http(const char *scheme) {
+  return !strcasecmp(scheme, "https") || !strcasecmp(scheme, "http");
+}
+
 static void check_request(struct mux_head *h) {
   bool connect = h->method && !strcmp(h->method, "CONNECT");
   if (!h->build || !h->method)
@@ -115,10 +127,14 @@ static void check_request(struct mux_head *h) {
     fault(h, PAGE_UNSUPPORTED);
   else if (!h->path || (!connect && h->protocol))
     fault(h, PAGE_BAD_REQUEST);
+  else if (h->scheme && !is_http(h->scheme))
+    fault(h, PAGE_BAD_REQUEST);
   else if ((!h->authority || !*h->authority) && (!h->host || !*h->host))
     fault(h, PAGE_BAD_HOST);
   else if (h->authority && h->host && strcasecmp(h->authority, h->host))
     fault(h, PAGE_BAD_HOST); /* two answers to one question: nobody behind us may choose */
+  else if (!is_host(h->authority && *h->authority ? h->authority : h->host))
+    fault(h, PAGE_BAD_HOST);
 }
 
 enum page mux_head_request(struct mux_head *h, bool tls, struct http_head *out, char **key) {

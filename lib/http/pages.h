@@ -11,9 +11,15 @@
 /* A page's number is its code: 5021 is shown as BEAM-5021; the first three digits are the HTTP status. Numbers never change their meaning; they also cross the link in ERROR frames. */
 enum page {
   PAGE_NONE = 0,
-  PAGE_BAD_REQUEST = 4001,    /* malformed head */
+  PAGE_BAD_REQUEST = 4001,    /* malformed request line, or anything that has no code of its own */
   PAGE_BAD_HOST = 4002,       /* Host missing or not a name */
   PAGE_BAD_BODY = 4003,       /* chunked coding broken, body shorter than promised */
+  PAGE_BAD_NEWLINE = 4004,    /* bare CR or LF in a head */
+  PAGE_BAD_FIELD = 4005,      /* field name malformed, obs-fold, space before the colon */
+  PAGE_BAD_VALUE = 4006,      /* control byte in a field's value */
+  PAGE_BAD_LENGTH = 4007,     /* Content-Length repeated, signed, a list, or with Transfer-Encoding */
+  PAGE_BAD_CODING = 4008,     /* Transfer-Encoding is not exactly chunked, or in HTTP/1.0 */
+  PAGE_BAD_UPGRADE = 4009,    /* Upgrade with a body */
   PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
   PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
   PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */

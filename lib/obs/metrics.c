@@ -9,7 +9,7 @@
 #include "base/str.h"
 
 /* More threads than shards share one: still right, only slower. Reasons are the errors of beam.h, the last one catches what is unknown. */
-enum { SHARDS = 16, REASONS = 1 - BEAM_ERR_INTERNAL, PAGES = 32 };
+enum { SHARDS = 16, REASONS = 1 - BEAM_ERR_INTERNAL, PAGES = 64 };
 
 static const char *const transports[] = {"h2", "ws", "quic", "other"};
 enum { TRANSPORTS = sizeof transports / sizeof *transports };

@@ -40,7 +40,7 @@ int64_t metric_ends_read(enum metric_ends kind, int reason);
 void metric_link(const char *transport, int64_t n);
 int64_t metric_links_read(const char *transport);
 
-/* A page of ours was shown: its number, such as 5021. Numbers come from the catalogue of pages, 32 different ones find place, further ones are counted as one. */
+/* A page of ours was shown: its number, such as 5021. Numbers come from the catalogue of pages, 64 different ones find place, further ones are counted as one. */
 void metric_page(unsigned code);
 int64_t metric_pages_read(unsigned code);
 

@@ -16,13 +16,19 @@ const char *h1_fault_text(enum h1_fault f) {
   case H1_FAULT_VERSION:
     return "neither HTTP/1.0 nor HTTP/1.1";
   case H1_FAULT_FIELD:
-    return "a header field is malformed";
+    return "a header field's name is malformed, or not followed by a colon at once";
+  case H1_FAULT_FOLD:
+    return "a header field goes on in a line of its own";
+  case H1_FAULT_CONTROL:
+    return "a header field's value has a control character";
   case H1_FAULT_NEWLINE:
     return "a line does not end in CR LF";
   case H1_FAULT_HOST:
     return "Host is missing, repeated, invalid or disagrees with the target";
   case H1_FAULT_LENGTH:
-    return "Content-Length is repeated, not a plain number, or comes with Transfer-Encoding";
+    return "Content-Length is repeated or not a plain number";
+  case H1_FAULT_BOTH:
+    return "Content-Length and Transfer-Encoding together";
   case H1_FAULT_CODING:
     return "Transfer-Encoding is not exactly chunked";
   case H1_FAULT_UPGRADE:
@@ -150,6 +156,8 @@ static void note(struct facts *f, const struct http_field *field) {
 /* One line without its CR LF: name ":" OWS value OWS. A blank before the name is obs-fold, one behind it a smuggler's trick; neither is a token. */
 static enum h1_fault parse_field(const char *p, const char *end, struct http_field *out) {
   const char *colon = p;
+  if (p < end && blank(*p))
+    return H1_FAULT_FOLD;
   while (colon < end && char_is(*colon, CHAR_TOKEN))
     colon++;
   if (colon == p || colon == end || *colon != ':')
@@ -161,7 +169,7 @@ static enum h1_fault parse_field(const char *p, const char *end, struct http_fie
     end--;
   const char *bad = char_bad_value(v, (size_t)(end - v));
   if (bad)
-    return *bad == '\r' ? H1_FAULT_NEWLINE : H1_FAULT_FIELD;
+    return *bad == '\r' ? H1_FAULT_NEWLINE : H1_FAULT_CONTROL;
   out->name = (struct span){p, (size_t)(colon - p)};
   out->value = (struct span){v, (size_t)(end - v)};
   return H1_OK;
@@ -316,7 +324,7 @@ static enum h1_fault find_authority(struct http_head *h, struct facts *f) {
 static enum h1_fault find_body(const struct facts *f, uint8_t minor, struct h1_message *m) {
   if (f->codings) {
     if (f->lengths)
-      return H1_FAULT_LENGTH;
+      return H1_FAULT_BOTH;
     if (minor == 0 || f->codings > 1 || !span_ieq(f->coding, SPAN("chunked")))
       return H1_FAULT_CODING;
     m->body = HTTP_BODY_CHUNKED;

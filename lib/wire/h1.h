@@ -9,10 +9,13 @@ enum h1_fault {
   H1_OK = 0,
   H1_FAULT_LINE,      /* request or status line malformed */
   H1_FAULT_VERSION,   /* not HTTP/1.0 or HTTP/1.1 */
-  H1_FAULT_FIELD,     /* bad field name, obs-fold, space before colon, control byte in a value */
+  H1_FAULT_FIELD,     /* bad field name, no colon, a space before it */
+  H1_FAULT_FOLD,      /* obs-fold: a line that begins with a blank */
+  H1_FAULT_CONTROL,   /* control byte or NUL in a value */
   H1_FAULT_NEWLINE,   /* bare CR or LF */
   H1_FAULT_HOST,      /* missing, duplicate or invalid Host; absolute-form that disagrees */
-  H1_FAULT_LENGTH,    /* duplicate, list or signed Content-Length; Content-Length with Transfer-Encoding */
+  H1_FAULT_LENGTH,    /* duplicate, list or signed Content-Length */
+  H1_FAULT_BOTH,      /* Content-Length with Transfer-Encoding */
   H1_FAULT_CODING,    /* any Transfer-Encoding but exactly "chunked", or in HTTP/1.0 */
   H1_FAULT_UPGRADE,   /* Upgrade with a body */
   H1_FAULT_TOO_LARGE, /* LIMIT_HEAD_BYTES */

@@ -7,6 +7,7 @@
 #include "control_socket.h"
 #include "embedded.h"
 #include "paths.h"
+#include "rules.h"
 #include "stop.h"
 #include "target.h"
 #include "tunnel_output.h"
@@ -43,7 +44,7 @@ struct snapshot {
 
 struct running {
   struct output *out;
-  const struct options *o;
+  struct options *o;
   beam_loop *loop;
   beam_relay *relay; /* embedded; else NULL */
   beam_tunnel *tunnel;
@@ -298,10 +299,13 @@ static enum beam_tunnel_kind kind_of(const struct options *o) {
 
 static int open_tunnel(struct running *run, const struct cli_env *env, const struct target *t,
                        struct beam_error *e) {
-  const struct options *o = run->o;
+  struct options *o = run->o;
   char data[PATH_SIZE], address[128];
   struct beam_tunnel_config c = BEAM_TUNNEL_CONFIG_INIT;
+  struct beam_http_policy rules;
   int r = path_data(o, env, NULL, data, e);
+  if (!r)
+    r = rules_of(o, &rules, e);
   if (r)
     return r;
   c.relay = o->relay;
@@ -339,6 +343,7 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   c.links = o->links ? (unsigned)(o->links[0] - '0') : 0;
   c.takeover = o->takeover;
   c.framework = o->framework;
+  c.policy = o->command == CMD_CONNECT || o->private ? NULL : &rules;
   c.on_state = on_state;
   c.on_request = on_request;
   c.user = run;

@@ -87,8 +87,8 @@ static bool is_choice(const char *choices, const char *text) {
   return false;
 }
 
-/* Put one value into its field. `where` names its origin for the message: "--port", "BEAM_PORT", "beam.yml line 3: port". */
-static int set_value(struct options *o, const struct opt *opt, const char *text, bool append,
+/* Put one value into its field; `append`: behind what is there, with this between them. `where` names its origin for the message: "--port", "BEAM_PORT", "beam.yml line 3: port". */
+static int set_value(struct options *o, const struct opt *opt, const char *text, char append,
                      const char *where, struct beam_error *e) {
   void *field = (char *)o + opt->at;
   unsigned number;
@@ -130,7 +130,7 @@ static int set_value(struct options *o, const struct opt *opt, const char *text,
     if (!both)
       return fail(e, BEAM_ERR_NOMEM, NULL, "out of memory");
     memcpy(both, old, n);
-    both[n] = ',';
+    both[n] = append;
     memcpy(both + n + 1, text, m + 1);
     text = options_keep(o, both, n + m + 1);
     free(both);
@@ -246,7 +246,7 @@ static int from_file(struct options *o, const struct cli_env *env, struct beam_e
       r = fail(e, BEAM_ERR_INVALID, "beam help config lists the keys", "%s is not a key that Beam knows",
                where);
     else if (opt->commands & o->command)
-      r = set_value(o, opt, f.entries[i].value, false, where, e);
+      r = set_value(o, opt, f.entries[i].value, 0, where, e);
   }
   config_free(&f);
   return r;
@@ -258,7 +258,7 @@ static int from_env(struct options *o, const struct cli_env *env, struct beam_er
     const char *value = opt->env ? env_get(env, opt->env) : NULL;
     if (!value || !(opt->commands & o->command))
       continue;
-    int r = set_value(o, opt, value, false, opt->env, e);
+    int r = set_value(o, opt, value, 0, opt->env, e);
     if (r)
       return r;
   }
@@ -269,11 +269,12 @@ static int from_line(struct options *o, const struct line *line, struct beam_err
   for (unsigned i = 0; i < line->n; i++) {
     const struct opt *opt = line->flags[i].opt;
     bool *typed = &o->typed[opt - opt_table];
+    char between = opt->kind == OPT_LIST ? ',' : opt->kind == OPT_LINES ? '\n' : 0;
     char where[64];
     snprintf(where, sizeof where, "--%s", opt->name);
     if (!(opt->commands & o->command))
       return fail(e, BEAM_ERR_INVALID, NULL, "%s is not a flag of beam %s", where, o->command_name);
-    int r = set_value(o, opt, line->flags[i].value, opt->kind == OPT_LIST && *typed, where, e);
+    int r = set_value(o, opt, line->flags[i].value, *typed ? between : 0, where, e);
     if (r)
       return r;
     *typed = true;
@@ -341,7 +342,7 @@ int options_check(const char *key, const char *value, struct beam_error *e) {
   if (r)
     return r;
   struct options scratch = {0};
-  r = set_value(&scratch, opt_find(key, strlen(key)), value, false, key, e);
+  r = set_value(&scratch, opt_find(key, strlen(key)), value, 0, key, e);
   options_free(&scratch);
   return r;
 }

@@ -37,6 +37,7 @@ struct options {
   bool private;
   unsigned remote_port;
   const char *proxy_protocol;
+  const char *auth, *auth_file, *allow, *deny;
   /* tunnel's embedded relay, and relay */
   const char *listen, *listen_plain, *plain, *tcp_ports, *udp_ports;
   unsigned udp_idle;

@@ -8,6 +8,7 @@ enum opt_kind {
   OPT_FLAG,    /* no value on the command line; on/off elsewhere */
   OPT_TEXT,    /* as it is; not empty */
   OPT_LIST,    /* may be repeated: joined by commas */
+  OPT_LINES,   /* may be repeated: joined by newlines, for values that have commas */
   OPT_PORT,    /* 1-65535 */
   OPT_NUMBER,  /* 0-64 */
   OPT_SECONDS, /* 1-600 */

@@ -40,6 +40,21 @@ static int check_upstream(struct beam_tunnel_config *c, struct beam_error *err) 
   return 0;
 }
 
+/* A rule that would never be asked is a door its owner believes shut. */
+static int check_policy(const struct beam_tunnel_config *c, struct beam_error *err) {
+  struct beam_http_policy p = BEAM_HTTP_POLICY_INIT;
+  if (!c->policy || c->kind == BEAM_TUNNEL_HTTP)
+    return 0;
+  memcpy(&p, c->policy, c->policy->size < sizeof p ? c->policy->size : sizeof p);
+  if (c->kind == BEAM_TUNNEL_PRIVATE || c->kind == BEAM_TUNNEL_ENTRY)
+    return err_set(err, BEAM_ERR_UNSUPPORTED, "leave the rules away: only your own device key gets in",
+                   "a private tunnel has no visitors");
+  if (p.auth)
+    return err_set(err, BEAM_ERR_UNSUPPORTED, "only allow and deny work with every kind of tunnel",
+                   "there are rules for HTTP, and the tunnel is none");
+  return 0;
+}
+
 static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct beam_error *err) {
   if (!c->relay || !*c->relay)
     return err_set(err, BEAM_ERR_INVALID, "set `relay` to HOST:PORT, or start one with beam_relay_start()",
@@ -60,6 +75,9 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
   if (c->links > LIMIT_LINKS_PER_NAME)
     return err_set(err, BEAM_ERR_INVALID, NULL, "%u links are more than the %u there can be", c->links,
                    LIMIT_LINKS_PER_NAME);
+  e = check_policy(c, err);
+  if (e)
+    return e;
   if (!c->local_host || !*c->local_host)
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)

@@ -13,6 +13,7 @@
 #define BEAM_TUNNEL_H
 
 #include <beam/beam.h>
+#include <beam/policy.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -123,12 +124,13 @@ struct beam_tunnel_config {
   const char *
       upstream_ca; /* https: a PEM file with the CA that signed the service's certificate, or that certificate itself; NULL: the system's CAs ($SSL_CERT_FILE) */
   int upstream_insecure; /* https: 1: whoever answers is the local service, its certificate is not looked at */
+  const struct beam_http_policy *policy; /* who may visit, and more; NULL: everybody. Copied */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
- * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP); PERMISSION or STORE (data_dir, device key); NOMEM.
+ * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP; rules for HTTP with another kind); LIMIT (too many rules); PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
 BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
                               struct beam_error *err);

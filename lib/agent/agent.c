@@ -530,7 +530,13 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .user = a};
   if (!e && lc.peer)
     e = open_entry(a, err);
-  return e ? e : local_new(&lc, &a->local, err);
+  if (!e)
+    e = policy_new(a->conf.policy, &lc.policy, err);
+  a->conf.policy = NULL; /* the caller's, who may let it go now */
+  if (!e)
+    e = local_new(&lc, &a->local, err);
+  policy_unref(lc.policy);
+  return e;
 }
 
 static void close_all(struct agent *a, bool unbind) {

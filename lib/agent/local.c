@@ -25,6 +25,14 @@ struct opening {
   struct loop_timer timer;
 };
 
+/* One HTTP exchange: who asks, and what became of it. */
+struct visit {
+  struct http_handler handler; /* user: this */
+  struct local *l;
+  char visitor[64];
+  enum page refused; /* by the owner's rules */
+};
+
 struct local {
   struct local_conf conf; /* host is our copy */
   char host_header[300];  /* "" keeps the visitor's */
@@ -33,11 +41,10 @@ struct local {
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
   struct dialer *dialer;
   struct h1_pool *pool;
-  struct http_handler handler;
   struct opening *openings;
   struct raw *raws;          /* TCP and TLS visitors */
   struct local_flows *flows; /* UDP visitors */
-  unsigned fronts;           /* exchanges that use the handler */
+  unsigned fronts;           /* exchanges that use us */
   bool closed;
 };
 
@@ -46,6 +53,7 @@ static void maybe_free(struct local *l) {
     return;
   h1_pool_free(l->pool);
   dialer_free(l->dialer);
+  policy_unref(l->conf.policy);
   free((void *)l->conf.host);
   free(l);
 }
@@ -62,11 +70,14 @@ static int join(struct local *l, const struct rewrite_origins *o, struct http_en
 }
 
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
-  struct local *l = user;
+  struct visit *v = user;
+  struct local *l = v->l;
   struct http_head head;
   struct http_end *up = NULL;
   struct rewrite_origins o = {0};
   char *text = NULL;
+  if ((v->refused = policy_answer(l->conf.policy, l->conf.loop, v->visitor, front, h)))
+    return;
   int err = forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head);
   if (!err && l->rewrites) {
     rewrite_origins(&o, h->scheme, h->authority, l->origin);
@@ -76,6 +87,8 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
     err = l->closed ? BEAM_ERR_CLOSED : h1_pool_request(l->pool, &up);
   if (!err && (err = join(l, &o, front, up)))
     up->ops->abort(up, PAGE_INTERNAL);
+  if (!err && (err = policy_join(l->conf.policy, l->conf.loop, front)))
+    http_send_abort(front, PAGE_INTERNAL);
   if (err)
     page_answer(l->conf.loop, front, h, l->closed ? PAGE_LINK_LOST : PAGE_INTERNAL, NULL);
   else
@@ -85,15 +98,36 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
 }
 
 static void on_finished(void *user, const struct http_record *r) {
-  struct local *l = user;
+  struct visit *v = user;
+  struct local *l = v->l;
+  struct http_record record = *r;
+  if (!record.failed)
+    record.failed = v->refused;
   if (!l->closed && l->conf.finished)
-    l->conf.finished(l->conf.user, r);
+    l->conf.finished(l->conf.user, &record);
 }
 
 static void on_gone(void *user) {
-  struct local *l = user;
+  struct visit *v = user;
+  struct local *l = v->l;
+  free(v);
   l->fronts--;
   maybe_free(l);
+}
+
+static void serve_http(struct local *l, struct stream *s, const beam_StreamOpen *open) {
+  struct visit *v = calloc(1, sizeof *v);
+  if (!v) {
+    stream_close(s, BEAM_ERR_NOMEM);
+    return;
+  }
+  v->l = l;
+  v->handler =
+      (struct http_handler){.request = on_request, .finished = on_finished, .user = v, .gone = on_gone};
+  str_copy(v->visitor, sizeof v->visitor, open->visitor);
+  l->fronts++;
+  if (frames_front(s, &v->handler))
+    on_gone(v);
 }
 
 /* --- StreamOpen --- */
@@ -145,17 +179,20 @@ static void on_readable(void *user) {
     l->conf.peer(l->conf.user, s, &open);
     return;
   }
+  if (open.kind == beam_StreamKind_STREAM_HTTP) {
+    serve_http(l, s, &open);
+    return;
+  }
+  if (!policy_lets_in(l->conf.policy, open.visitor)) {
+    log_limited(BEAM_LOG_INFO, "agent", "visitor %s: not let in", open.visitor);
+    stream_close(s, BEAM_ERR_DENIED);
+    return;
+  }
   if (open.kind == beam_StreamKind_STREAM_UDP) {
     local_flows_serve(l->flows, s, &open);
     return;
   }
-  if (open.kind != beam_StreamKind_STREAM_HTTP) {
-    raw_serve(&l->raws, &l->conf, s, &open);
-    return;
-  }
-  l->fronts++;
-  if (frames_front(s, &l->handler))
-    l->fronts--;
+  raw_serve(&l->raws, &l->conf, s, &open);
 }
 
 static void on_closed(void *user, int reason) {
@@ -220,8 +257,7 @@ int local_new(const struct local_conf *conf, struct local **out, struct beam_err
     return BEAM_ERR_NOMEM;
   l->conf = *conf;
   set_host_header(l, conf->host_header);
-  l->handler =
-      (struct http_handler){.request = on_request, .finished = on_finished, .user = l, .gone = on_gone};
+  policy_ref(l->conf.policy);
   /* The last exchange may end after the agent's own strings are freed. */
   int e = (l->conf.host = str_dup(conf->host)) ? make(l, err) : BEAM_ERR_NOMEM;
   l->conf.host_header = l->conf.authority = l->conf.ca = NULL;

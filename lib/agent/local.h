@@ -2,7 +2,7 @@
 #ifndef AGENT_LOCAL_H
 #define AGENT_LOCAL_H
 
-#include "http/exchange.h"
+#include "http/policy.h"
 #include "io/net.h"
 #include "wire/control.h"
 
@@ -20,6 +20,7 @@ struct local_conf {
   int kind;                /* beam_TunnelKind: streams of any other are refused */
   int proxy_protocol;      /* 0, 1, 2 */
   const char *host_header; /* NULL or "rewrite": authority; "keep"; or a value */
+  struct policy *policy;   /* the owner's rules; local takes a reference of its own */
   void (*finished)(void *user, const struct http_record *r);
   /* BEAM_TUNNEL_ENTRY: instead of a local service. Takes s. */
   void (*peer)(void *user, struct stream *s, const beam_StreamOpen *open);

@@ -14,6 +14,10 @@ void hash_sha256(uint8_t out[HASH_BYTES], const void *p, size_t n) {
   crypto_hash_sha256(out, p, n);
 }
 
+bool hash_same(const uint8_t a[HASH_BYTES], const uint8_t b[HASH_BYTES]) {
+  return sodium_memcmp(a, b, HASH_BYTES) == 0;
+}
+
 void hash_begin(struct hash *h) {
   crypto_hash_sha256_init(state(h));
 }

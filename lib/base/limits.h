@@ -36,6 +36,11 @@
 #define LIMIT_H3_TABLE 4096u     /* QPACK's dynamic table, each way: HPACK's default */
 #define LIMIT_H2_PONG_MS 20000u  /* ... and how long it has to say so */
 
+/* --- visitor controls --- */
+#define LIMIT_POLICY_USERS 64u     /* a team; each costs every request a comparison */
+#define LIMIT_POLICY_PASSWORD 256u /* USER:PASSWORD: more is a mistake */
+#define LIMIT_POLICY_RANGES 256u   /* address ranges in a list, which is looked through for each visitor */
+
 /* --- TLS --- */
 #define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
 #define LIMIT_CLIENT_HELLO                                                                                   \

@@ -17,7 +17,7 @@ static void step(void *arg) {
   struct http_filter *f = arg;
   if (f->failed) {
     http_send_abort(&f->below, PAGE_VISITOR_GONE);
-    http_send_abort(&f->above, PAGE_LOCAL_BAD);
+    http_send_abort(&f->above, f->failed);
   }
   http_done(&f->above);
   http_done(&f->below);
@@ -33,12 +33,25 @@ static void maybe_over(struct http_filter *f) {
     over(f);
 }
 
+static void fail(struct http_filter *f, enum page page) {
+  if (!f->failed)
+    f->failed = page;
+  over(f);
+}
+
 /* --- the request: the front speaks to `above` --- */
 
 static void req_head(struct http_end *e, const struct http_head *h, bool more) {
   struct http_filter *f = of_above(e);
+  struct http_head out = {0};
+  int what = f->ops->request ? f->ops->request(f, h, &out) : 0;
+  if (what < 0) {
+    fail(f, PAGE_INTERNAL);
+    return;
+  }
   f->req_ended = !more;
-  http_send_head(&f->below, h, more);
+  http_send_head(&f->below, what ? &out : h, more);
+  http_head_free(&out);
 }
 
 static size_t req_room(struct http_end *e) {
@@ -81,8 +94,7 @@ static void resp_head(struct http_end *e, const struct http_head *h, bool more) 
   int what = f->ops->response(f, h, &out);
   if (what < 0) {
     log_limited(BEAM_LOG_WARN, "http", "response head refused: %s", beam_strerror(what));
-    f->failed = true;
-    over(f);
+    fail(f, PAGE_LOCAL_BAD);
     return;
   }
   f->resp_ended = !more;

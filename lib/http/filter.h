@@ -14,6 +14,8 @@
 struct http_filter;
 
 struct http_filter_ops {
+  /* The request's head; may be NULL. As `response`. */
+  int (*request)(struct http_filter *f, const struct http_head *in, struct http_head *out);
   /* The response's final head. 0: as it is; 1: *out goes instead (it is freed after that, in may be borrowed by it); a beam_err: the response is bad. */
   int (*response)(struct http_filter *f, const struct http_head *in, struct http_head *out);
   void (*free)(struct http_filter *f);
@@ -25,7 +27,7 @@ struct http_filter {
   struct loop *loop;
   struct loop_task step;
   bool req_ended, resp_ended;
-  bool failed; /* the response's head was bad */
+  enum page failed; /* why it ends off everybody's stack; what the front reads about it */
 };
 
 /* Joins front, f and upstream. f is zeroed but for what the maker of it keeps behind it; it belongs to the exchange from now on. */

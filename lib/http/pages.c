@@ -38,6 +38,11 @@ static const struct page_entry pages[] = {
      "Send Transfer-Encoding: chunked alone. Compress with Content-Encoding."},
     {PAGE_BAD_UPGRADE, 400, "A request to upgrade has a body",
      "The request asks to change the protocol and brings a body too.", "Ask to upgrade without a body."},
+    {PAGE_AUTH, 401, "A password is needed",
+     "The owner of this tunnel lets in who has a user name and a password.",
+     "Enter them, or ask the owner for them."},
+    {PAGE_ADDRESS, 403, "Not from here", "The owner of this tunnel lets nobody in from your address.",
+     "Ask the owner to allow it, or come from a network that is allowed."},
     {PAGE_NO_TUNNEL, 404, "There is no tunnel here", "Nobody has a tunnel under this name.",
      "Check the spelling of the address, or start the tunnel again and use the address it prints."},
     {PAGE_GONE_TUNNEL, 404, "This tunnel is not running",
@@ -250,12 +255,19 @@ void page_head_make(struct page_head *out, enum page page, bool json, size_t bod
   out->head.fields_n = n;
 }
 
-void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
-                 const char *detail) {
+void page_answer_with(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
+                      const char *detail, const struct http_field *more, size_t more_n) {
   char text[PAGE_BYTES];
   bool json = page_wants_json(request);
   size_t n = page_render(page, json, detail, text, sizeof text);
   struct page_head head;
   page_head_make(&head, page, json, n);
+  for (size_t i = 0; i < more_n && i < PAGE_MORE_FIELDS; i++)
+    head.fields[head.head.fields_n++] = more[i];
   http_answer(l, front, request, &head.head, text, n);
+}
+
+void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
+                 const char *detail) {
+  page_answer_with(l, front, request, page, detail, NULL, 0);
 }

@@ -20,6 +20,8 @@ enum page {
   PAGE_BAD_LENGTH = 4007,     /* Content-Length repeated, signed, a list, or with Transfer-Encoding */
   PAGE_BAD_CODING = 4008,     /* Transfer-Encoding is not exactly chunked, or in HTTP/1.0 */
   PAGE_BAD_UPGRADE = 4009,    /* Upgrade with a body */
+  PAGE_AUTH = 4011,           /* the owner's user and password are asked for */
+  PAGE_ADDRESS = 4031,        /* the owner lets nobody in from this address */
   PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
   PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
   PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */
@@ -55,12 +57,16 @@ struct loop;
 /* Answer `front` with a page: HTML or JSON by the request's Accept; nothing of the request is reflected. `detail` (may be NULL) is our own text, such as the local port. */
 void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
                  const char *detail);
+/* The same with fields of the caller's (PAGE_MORE_FIELDS at most), such as WWW-Authenticate. */
+void page_answer_with(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
+                      const char *detail, const struct http_field *more, size_t more_n);
+enum { PAGE_MORE_FIELDS = 6 };
 bool page_wants_json(const struct http_head *request); /* Accept asks for JSON and not for HTML */
 
 /* The head of a page's response, which is counted as shown. Points into itself: do not copy. */
 struct page_head {
   struct http_head head;
-  struct http_field fields[9];
+  struct http_field fields[9 + PAGE_MORE_FIELDS]; /* the last ones are for who made it */
   char code[16], length[24], retry[8];
 };
 void page_head_make(struct page_head *out, enum page page, bool json, size_t body_length);

@@ -229,7 +229,7 @@ static void on_free(struct http_filter *f) {
 
 int rewrite_join(struct loop *l, const struct rewrite_origins *o, struct http_end *front,
                  struct http_end *upstream) {
-  static const struct http_filter_ops ops = {on_response, on_free};
+  static const struct http_filter_ops ops = {.response = on_response, .free = on_free};
   struct rewriter *r = calloc(1, sizeof *r);
   if (!r)
     return BEAM_ERR_NOMEM;
@@ -249,7 +249,7 @@ static int edge_response(struct http_filter *f, const struct http_head *in, stru
 
 int rewrite_edge_join(struct loop *l, const struct rewrite_edge *conf, struct http_end *front,
                       struct http_end *upstream) {
-  static const struct http_filter_ops ops = {edge_response, on_free};
+  static const struct http_filter_ops ops = {.response = edge_response, .free = on_free};
   struct edge *e = calloc(1, sizeof *e);
   if (!e)
     return BEAM_ERR_NOMEM;

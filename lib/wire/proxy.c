@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "wire/cidr.h"
+
 /* --- addresses of proxies --- */
 
 static int say(struct beam_error *e, int err, const char *hint, const char *what) {
@@ -110,22 +112,9 @@ static size_t address(const char *host, uint8_t out[16]) {
 }
 
 static bool in_range(const char *range, const char *host) {
-  char base[64];
-  uint8_t a[16], b[16];
-  uint64_t bits = 0;
-  const char *slash = strchr(range, '/');
-  size_t n = address(host, a), len = slash ? (size_t)(slash - range) : strlen(range);
-  if (!n || len >= sizeof base)
-    return false;
-  memcpy(base, range, len);
-  base[len] = 0;
-  if (address(base, b) != n || (slash && !str_u64(span_of(slash + 1), n * 8, &bits)))
-    return false;
-  if (!slash)
-    bits = n * 8;
-  size_t whole = bits / 8;
-  uint8_t rest = (uint8_t)(0xff00 >> bits % 8);
-  return !memcmp(a, b, whole) && (!rest || ((a[whole] ^ b[whole]) & rest) == 0);
+  struct cidr c;
+  struct addr a;
+  return cidr_parse(span_of(range), &c) && addr_parse(span_of(host), &a) && cidr_has(&c, &a);
 }
 
 /* "example.com" covers itself and what is under it. */

@@ -1,0 +1,46 @@
+#include "rules.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { AUTH_FILE_MAX = 64 * 1024 };
+
+static int unreadable(const char *path, struct beam_error *e) {
+  int code = errno == ENOENT ? BEAM_ERR_NOT_FOUND : errno == EACCES ? BEAM_ERR_PERMISSION : BEAM_ERR_SYSTEM;
+  return fail(e, code, "give a file with USER:PASSWORD, one a line", "--auth-file: cannot read %.200s: %s",
+              path, strerror(errno));
+}
+
+/* The users of the file behind those of the flag. */
+static int read_auth(struct options *o, struct beam_error *e) {
+  char text[AUTH_FILE_MAX + 1];
+  FILE *f = fopen(o->auth_file, "re");
+  if (!f)
+    return unreadable(o->auth_file, e);
+  size_t head = 0;
+  if (o->auth)
+    head = (size_t)snprintf(text, sizeof text, "%s\n", o->auth);
+  size_t n = head < sizeof text ? fread(text + head, 1, sizeof text - head, f) : 0;
+  int failed = ferror(f);
+  fclose(f);
+  int r = 0;
+  if (failed)
+    r = unreadable(o->auth_file, e);
+  else if (head + n >= sizeof text || memchr(text, 0, head + n))
+    r = fail(e, BEAM_ERR_INVALID, "one USER:PASSWORD a line", "--auth-file: %.200s is not such a list",
+             o->auth_file);
+  else if (!(o->auth = options_keep(o, text, head + n)))
+    r = fail(e, BEAM_ERR_NOMEM, NULL, "out of memory");
+  explicit_bzero(text, sizeof text);
+  return r;
+}
+
+int rules_of(struct options *o, struct beam_http_policy *out, struct beam_error *e) {
+  int r = o->auth_file ? read_auth(o, e) : 0;
+  *out = (struct beam_http_policy)BEAM_HTTP_POLICY_INIT;
+  out->auth = o->auth;
+  out->allow = o->allow;
+  out->deny = o->deny;
+  return r;
+}

@@ -1,0 +1,37 @@
+/* policy.h: who may visit a tunnel, and what becomes of their requests on the way.
+ *
+ *   struct beam_http_policy p = BEAM_HTTP_POLICY_INIT;
+ *   p.auth = "ada:correct horse";
+ *   p.allow = "203.0.113.0/24,2001:db8::/32";
+ *   tunnel_config.policy = &p;
+ *
+ * The rules are kept beside the local service, by the agent: a relay that forgets them changes nothing. In this order: `deny` and `allow`, then `auth`. What is
+ * refused gets a page (JSON by Accept) with its BEAM-xxxx code, is counted as a page of that code, and comes as a request with that error to on_request.
+ */
+#ifndef BEAM_POLICY_H
+#define BEAM_POLICY_H
+
+#include <beam/beam.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Strings are copied by beam_tunnel_open(). NULL or 0: that rule is not there. */
+struct beam_http_policy {
+  size_t size; /* set by BEAM_HTTP_POLICY_INIT */
+  /* HTTP tunnels. "USER:PASSWORD", one a line, 64 at most: HTTP Basic (RFC 7617, UTF-8). Others get 401, BEAM-4011. The local service does not see an
+   * Authorization field that was for us. Whoever upgrades (WebSocket) or speaks gRPC passes by the same check. */
+  const char *auth;
+  /* Tunnels of every kind but PRIVATE. Addresses and ranges ("203.0.113.9", "10.0.0.0/8", "2001:db8::/32") with commas between, 256 at most. With `allow` nobody else is
+   * let in; `deny` beats `allow`. HTTP: 403, BEAM-4031; else the connection is closed, the datagram dropped. The visitor's address is what the relay says. */
+  const char *allow;
+  const char *deny;
+};
+#define BEAM_HTTP_POLICY_INIT                                                                                \
+  { .size = sizeof(struct beam_http_policy) }
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,29 @@
+/* policy.h: the owner's rules for visitors (include/beam/policy.h), parsed once, asked for each request.
+ *
+ *   agent's front ── policy_answer: refused? ─► a page
+ *                 └─ policy_join ─► front ══ [guard] ══ whatever it was joined to
+ */
+#ifndef HTTP_POLICY_H
+#define HTTP_POLICY_H
+
+#include <beam/policy.h>
+
+#include "http/exchange.h"
+#include "io/loop.h"
+
+struct policy;
+
+/* conf NULL: no rules. INVALID, LIMIT, NOMEM; err says which value. Counted by reference: exchanges under way keep it. */
+int policy_new(const struct beam_http_policy *conf, struct policy **out, struct beam_error *err);
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p); /* NULL is accepted */
+
+/* May this visitor ("203.0.113.9:51234") come in, going by its address? */
+bool policy_lets_in(const struct policy *p, const char *visitor);
+/* Does this request get an answer of ours? Then front has it, and the page is returned. PAGE_NONE: it may go on. */
+enum page policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
+                        const struct http_head *h);
+/* front is joined, its head not sent: put between it and its peer what this policy needs there. NOMEM (nothing changed). */
+int policy_join(struct policy *p, struct loop *l, struct http_end *front);
+
+#endif

@@ -37,7 +37,8 @@ struct options {
   bool private;
   unsigned remote_port;
   const char *proxy_protocol;
-  const char *auth, *auth_file, *allow, *deny;
+  const char *auth, *auth_file, *allow, *deny, *rate_limit, *max_body, *cors, *request_header,
+      *response_header;
   /* tunnel's embedded relay, and relay */
   const char *listen, *listen_plain, *plain, *tcp_ports, *udp_ports;
   unsigned udp_idle;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 enum { AUTH_FILE_MAX = 64 * 1024 };
 
@@ -36,11 +37,32 @@ static int read_auth(struct options *o, struct beam_error *e) {
   return r;
 }
 
+/* "10MiB", "10M", "500k", "1000". Powers of 1024, as everywhere in Beam. */
+static int read_size(const char *flag, const char *text, uint64_t *out, struct beam_error *e) {
+  static const char units[] = "kmgt";
+  uint64_t n = 0;
+  const char *p = text;
+  for (; *p >= '0' && *p <= '9' && n < UINT64_C(1) << 50; p++)
+    n = n * 10 + (uint64_t)(*p - '0');
+  const char *unit = *p ? strchr(units, *p | 0x20) : NULL;
+  unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+  const char *rest = p + (unit != NULL);
+  bool ends = !*rest || (unit && (!strcasecmp(rest, "ib") || !strcasecmp(rest, "b")));
+  if (p == text || !n || !ends || n >= UINT64_C(1) << 50 || n << shift >> shift != n)
+    return fail(e, BEAM_ERR_INVALID, "write 500k, 10MiB or 1G", "--%s: \"%.60s\" is no size", flag, text);
+  *out = n << shift;
+  return 0;
+}
+
 int rules_of(struct options *o, struct beam_http_policy *out, struct beam_error *e) {
   int r = o->auth_file ? read_auth(o, e) : 0;
   *out = (struct beam_http_policy)BEAM_HTTP_POLICY_INIT;
   out->auth = o->auth;
   out->allow = o->allow;
   out->deny = o->deny;
-  return r;
+  out->rate_limit = o->rate_limit;
+  out->request_headers = o->request_header;
+  out->response_headers = o->response_header;
+  out->cors = o->cors;
+  return r || !o->max_body ? r : read_size("max-body", o->max_body, &out->max_body, e);
 }

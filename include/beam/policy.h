@@ -5,7 +5,8 @@
  *   p.allow = "203.0.113.0/24,2001:db8::/32";
  *   tunnel_config.policy = &p;
  *
- * The rules are kept beside the local service, by the agent: a relay that forgets them changes nothing. In this order: `deny` and `allow`, then `auth`. What is
+ * The rules are kept beside the local service, by the agent: a relay that forgets them changes nothing. In this order: `deny` and `allow`, `rate_limit`,
+ * preflights of `cors`, `auth`, `max_body`. What is
  * refused gets a page (JSON by Accept) with its BEAM-xxxx code, is counted as a page of that code, and comes as a request with that error to on_request.
  */
 #ifndef BEAM_POLICY_H
@@ -27,6 +28,19 @@ struct beam_http_policy {
    * let in; `deny` beats `allow`. HTTP: 403, BEAM-4031; else the connection is closed, the datagram dropped. The visitor's address is what the relay says. */
   const char *allow;
   const char *deny;
+  /* HTTP tunnels, all that follows. "10/s", "100/m" or "1000/h": requests of one visitor's address (IPv6: its /64), all of them at once if it likes. More get 429 with
+   * Retry-After, BEAM-4291. 16,384 addresses are known; of more the longest silent is forgotten. */
+  const char *rate_limit;
+  /* Bytes of a request's body at most. More get 413, BEAM-4131: before anything reaches the local service when Content-Length says so, else as soon as it is too
+   * much. What is sent on an upgraded connection (WebSocket) does not count. */
+  uint64_t max_body;
+  /* "Name: value" sets a header field, "Name:" takes it out; one a line, 16 and 4 KiB at most each way. Of requests to the local service, and of its responses (not of Beam's
+   * own pages). What frames messages (Content-Length, Transfer-Encoding, Connection, Upgrade, ...) and Host are INVALID. */
+  const char *request_headers;
+  const char *response_headers;
+  /* Origins whose pages may read this tunnel ("https://app.example.com"), with commas between, 32 at most; or "*". Preflights are answered here, without asking for `auth`,
+   * and allow what they ask for; the service's own Access-Control-Allow-Origin and -Credentials are replaced. Credentials are allowed to the origins of a list, never to "*". */
+  const char *cors;
 };
 #define BEAM_HTTP_POLICY_INIT                                                                                \
   { .size = sizeof(struct beam_http_policy) }

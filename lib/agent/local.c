@@ -76,7 +76,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
   struct http_end *up = NULL;
   struct rewrite_origins o = {0};
   char *text = NULL;
-  if ((v->refused = policy_answer(l->conf.policy, l->conf.loop, v->visitor, front, h)))
+  if (policy_answer(l->conf.policy, l->conf.loop, v->visitor, front, h, &v->refused))
     return;
   int err = forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head);
   if (!err && l->rewrites) {
@@ -87,7 +87,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
     err = l->closed ? BEAM_ERR_CLOSED : h1_pool_request(l->pool, &up);
   if (!err && (err = join(l, &o, front, up)))
     up->ops->abort(up, PAGE_INTERNAL);
-  if (!err && (err = policy_join(l->conf.policy, l->conf.loop, front)))
+  if (!err && (err = policy_join(l->conf.policy, l->conf.loop, front, h)))
     http_send_abort(front, PAGE_INTERNAL);
   if (err)
     page_answer(l->conf.loop, front, h, l->closed ? PAGE_LINK_LOST : PAGE_INTERNAL, NULL);

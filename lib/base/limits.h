@@ -41,6 +41,12 @@
 #define LIMIT_POLICY_PASSWORD 256u /* USER:PASSWORD: more is a mistake */
 #define LIMIT_POLICY_RANGES 256u   /* address ranges in a list, which is looked through for each visitor */
 
+#define LIMIT_POLICY_EDITS 16u        /* header fields changed each way: half of LIMIT_HEAD_ADDED_FIELDS */
+#define LIMIT_POLICY_EDIT_BYTES 4096u /* ... and their text: half of LIMIT_HEAD_ADDED_BYTES */
+#define LIMIT_POLICY_ORIGINS 32u      /* for which CORS is answered */
+#define LIMIT_RATE_VISITORS                                                                                  \
+  16384u /* addresses whose rate is known, 2 MB; of more the longest silent is forgotten */
+
 /* --- TLS --- */
 #define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
 #define LIMIT_CLIENT_HELLO                                                                                   \

@@ -55,11 +55,18 @@ static void req_head(struct http_end *e, const struct http_head *h, bool more) {
 }
 
 static size_t req_room(struct http_end *e) {
-  return http_room(&of_above(e)->below);
+  struct http_filter *f = of_above(e);
+  return f->failed ? 0 : http_room(&f->below);
 }
 
 static size_t req_body(struct http_end *e, struct evbuffer *from, size_t n) {
-  return http_send_body(&of_above(e)->below, from, n);
+  struct http_filter *f = of_above(e);
+  enum page page = f->ops->request_body ? f->ops->request_body(f, n) : PAGE_NONE;
+  if (page || f->failed) {
+    fail(f, page);
+    return 0;
+  }
+  return http_send_body(&f->below, from, n);
 }
 
 static void req_trailers(struct http_end *e, const struct http_head *h) {

@@ -18,6 +18,8 @@ struct http_filter_ops {
   int (*request)(struct http_filter *f, const struct http_head *in, struct http_head *out);
   /* The response's final head. 0: as it is; 1: *out goes instead (it is freed after that, in may be borrowed by it); a beam_err: the response is bad. */
   int (*response)(struct http_filter *f, const struct http_head *in, struct http_head *out);
+  /* n bytes of the request's body want to pass; may be NULL. A page: they do not, and the exchange ends with it. */
+  enum page (*request_body)(struct http_filter *f, size_t n);
   void (*free)(struct http_filter *f);
 };
 

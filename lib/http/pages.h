@@ -25,7 +25,9 @@ enum page {
   PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
   PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
   PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */
+  PAGE_BODY_TOO_LARGE = 4131, /* more than the owner takes */
   PAGE_MISDIRECTED = 4211,    /* authority is not covered by the served certificate */
+  PAGE_RATE = 4291,           /* more requests than the owner takes from one address: Retry-After */
   PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
   PAGE_UNSUPPORTED = 5011,     /* method or coding that we do not implement */

@@ -6,7 +6,10 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "http/auth.h"
+#include "http/cors.h"
+#include "http/edits.h"
 #include "http/filter.h"
+#include "http/rate.h"
 #include "wire/cidr.h"
 
 struct ranges {
@@ -18,6 +21,10 @@ struct policy {
   unsigned refs;
   struct http_auth *auth;    /* NULL: everybody */
   struct ranges allow, deny; /* of allow none: everybody */
+  struct rate *rate;         /* what follows: NULL or 0: not asked for */
+  struct cors *cors;
+  struct edits *request, *response;
+  uint64_t max_body;
 };
 
 /* --- what the owner wrote --- */
@@ -58,6 +65,15 @@ static int parse(struct policy *p, const struct beam_http_policy *c, struct beam
     e = parse_ranges(c->deny, "deny", &p->deny, err);
   if (!e && c->auth)
     e = http_auth_new(c->auth, &p->auth, err);
+  if (!e && c->rate_limit)
+    e = rate_new(c->rate_limit, &p->rate, err);
+  if (!e && c->cors)
+    e = cors_new(c->cors, &p->cors, err);
+  if (!e && c->request_headers)
+    e = edits_new(c->request_headers, "request header", &p->request, err);
+  if (!e && c->response_headers)
+    e = edits_new(c->response_headers, "response header", &p->response, err);
+  p->max_body = c->max_body;
   return e;
 }
 
@@ -87,6 +103,10 @@ void policy_unref(struct policy *p) {
   if (!p || --p->refs)
     return;
   http_auth_free(p->auth);
+  rate_free(p->rate);
+  cors_free(p->cors);
+  edits_free(p->request);
+  edits_free(p->response);
   free(p->allow.list);
   free(p->deny.list);
   free(p);
@@ -110,20 +130,50 @@ bool policy_lets_in(const struct policy *p, const char *visitor) {
   return !in_any(&p->deny, &a) && (!p->allow.n || in_any(&p->allow, &a));
 }
 
-enum page policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
-                        const struct http_head *h) {
+/* --- refusing --- */
+
+static enum page refuse(struct policy *p, struct loop *l, const char *visitor, char seconds[16]) {
+  unsigned wait;
+  if (!policy_lets_in(p, visitor))
+    return PAGE_ADDRESS;
+  if (!p->rate || !(wait = rate_take(p->rate, visitor, loop_now(l))))
+    return PAGE_NONE;
+  str_fmt(seconds, 16, "%u", wait);
+  return PAGE_RATE;
+}
+
+static enum page refuse_more(const struct policy *p, const struct http_head *h) {
+  uint64_t length;
+  if (p->auth && !http_auth_ok(p->auth, h))
+    return PAGE_AUTH;
+  return p->max_body && !http_length(h, &length) && length > p->max_body ? PAGE_BODY_TOO_LARGE : PAGE_NONE;
+}
+
+/* A page of another origin must be able to read why, too. */
+static void say(const struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h,
+                enum page page, const char *seconds) {
   struct http_field more[PAGE_MORE_FIELDS];
-  size_t n = 0;
-  enum page page = PAGE_NONE;
-  if (!policy_lets_in(p, visitor)) {
-    page = PAGE_ADDRESS;
-  } else if (p->auth && !http_auth_ok(p->auth, h)) {
-    page = PAGE_AUTH;
+  size_t n = p->cors ? cors_fields(p->cors, cors_allows(p->cors, h), more) : 0;
+  if (page == PAGE_AUTH)
     more[n++] = http_auth_challenge();
+  if (page == PAGE_RATE)
+    more[n++] = (struct http_field){SPAN("Retry-After"), span_of(seconds)};
+  page_answer_with(l, front, h, page, NULL, more, n);
+}
+
+bool policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
+                   const struct http_head *h, enum page *refused) {
+  char seconds[16];
+  *refused = refuse(p, l, visitor, seconds);
+  if (!*refused && p->cors && cors_is_preflight(h)) {
+    cors_preflight(p->cors, l, front, h);
+    return true;
   }
-  if (page)
-    page_answer_with(l, front, h, page, NULL, more, n);
-  return page;
+  if (!*refused)
+    *refused = refuse_more(p, h);
+  if (*refused)
+    say(p, l, front, h, *refused, seconds);
+  return *refused != PAGE_NONE;
 }
 
 /* --- on the way --- */
@@ -131,29 +181,75 @@ enum page policy_answer(struct policy *p, struct loop *l, const char *visitor, s
 struct guard {
   struct http_filter filter;
   struct policy *policy;
+  struct span cors; /* whom the answer lets read it; of the policy */
+  uint64_t body;    /* of the request, so far */
+  bool upgraded;
 };
 
-/* The owner's password is not the service's to see. */
-static int on_request(struct http_filter *f, const struct http_head *in, struct http_head *out) {
-  const struct policy *p = ((struct guard *)f)->policy;
-  if (!p->auth)
-    return 0;
+/* *out = in, with an array of its own that has room for `more`. */
+static int copy(const struct http_head *in, size_t more, struct http_head *out) {
   *out = *in;
-  out->block = out->fields = malloc((in->fields_n + 1) * sizeof *in->fields);
+  out->block = out->fields = malloc((in->fields_n + more + 1) * sizeof *in->fields);
   if (!out->block) {
     memset(out, 0, sizeof *out);
     return BEAM_ERR_NOMEM;
   }
-  out->fields_n = 0;
-  for (size_t i = 0; i < in->fields_n; i++)
-    if (!span_ieq(in->fields[i].name, SPAN("authorization")))
-      out->fields[out->fields_n++] = in->fields[i];
+  memcpy(out->fields, in->fields, in->fields_n * sizeof *in->fields);
+  return 0;
+}
+
+static void drop(struct http_head *h, bool (*goes)(struct span)) {
+  size_t kept = 0;
+  for (size_t i = 0; i < h->fields_n; i++)
+    if (!goes(h->fields[i].name))
+      h->fields[kept++] = h->fields[i];
+  h->fields_n = kept;
+}
+
+static bool is_authorization(struct span name) {
+  return span_ieq(name, SPAN("authorization"));
+}
+
+/* The owner's password is not the service's to see. */
+static int on_request(struct http_filter *f, const struct http_head *in, struct http_head *out) {
+  const struct policy *p = ((struct guard *)f)->policy;
+  if (!p->auth && !p->request)
+    return 0;
+  int err = copy(in, edits_count(p->request), out);
+  if (err)
+    return err;
+  if (p->auth)
+    drop(out, is_authorization);
+  out->fields_n = edits_apply(p->request, out->fields, out->fields_n);
   return 1;
 }
 
+static enum page on_request_body(struct http_filter *f, size_t n) {
+  struct guard *g = (struct guard *)f;
+  uint64_t max = g->policy->max_body;
+  if (!max || g->upgraded)
+    return PAGE_NONE;
+  if (n > max - g->body)
+    return PAGE_BODY_TOO_LARGE;
+  g->body += n;
+  return PAGE_NONE;
+}
+
 static int on_response(struct http_filter *f, const struct http_head *in, struct http_head *out) {
-  (void)f, (void)in, (void)out;
-  return 0;
+  struct guard *g = (struct guard *)f;
+  const struct policy *p = g->policy;
+  g->upgraded = in->status == 101;
+  if (!p->cors && !p->response)
+    return 0;
+  int err = copy(in, CORS_FIELDS + edits_count(p->response), out);
+  if (err)
+    return err;
+  if (p->cors) {
+    drop(out, cors_replaces);
+    out->fields_n += cors_fields(p->cors, g->cors, out->fields + out->fields_n);
+  }
+  out->fields_n = edits_apply(p->response, out->fields, out->fields_n);
+  return 1;
 }
 
 static void on_free(struct http_filter *f) {
@@ -161,14 +257,16 @@ static void on_free(struct http_filter *f) {
   free(f);
 }
 
-int policy_join(struct policy *p, struct loop *l, struct http_end *front) {
-  static const struct http_filter_ops ops = {on_request, on_response, on_free};
-  if (!p->auth)
+int policy_join(struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h) {
+  static const struct http_filter_ops ops = {on_request, on_response, on_request_body, on_free};
+  if (!p->auth && !p->cors && !p->request && !p->response && !p->max_body)
     return 0;
   struct guard *g = calloc(1, sizeof *g);
   if (!g)
     return BEAM_ERR_NOMEM;
   g->policy = policy_ref(p);
+  if (p->cors)
+    g->cors = cors_allows(p->cors, h);
   http_filter_join(l, &g->filter, &ops, front, front->peer);
   return 0;
 }

@@ -20,10 +20,10 @@ void policy_unref(struct policy *p); /* NULL is accepted */
 
 /* May this visitor ("203.0.113.9:51234") come in, going by its address? */
 bool policy_lets_in(const struct policy *p, const char *visitor);
-/* Does this request get an answer of ours? Then front has it, and the page is returned. PAGE_NONE: it may go on. */
-enum page policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
-                        const struct http_head *h);
-/* front is joined, its head not sent: put between it and its peer what this policy needs there. NOMEM (nothing changed). */
-int policy_join(struct policy *p, struct loop *l, struct http_end *front);
+/* Does this request get an answer of ours? Then front has it, and *refused is its page (PAGE_NONE: a preflight). */
+bool policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
+                   const struct http_head *h, enum page *refused);
+/* front is joined, its head h not sent: put between it and its peer what this policy needs there. NOMEM (nothing changed). */
+int policy_join(struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h);
 
 #endif

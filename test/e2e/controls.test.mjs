@@ -116,12 +116,126 @@ test('--allow and --deny', async (t) => {
   }
 });
 
+test('--rate-limit', async (t) => {
+  const s = await setUp(t, what, { agentArgs: ['--rate-limit', '3/h'] });
+  for (let i = 0; i < 3; i++) assert.equal((await s.visit('/')).status, 200);
+  const r = await s.visit('/more', { headers: { accept: 'application/json' } });
+  assert.equal(r.status, 429);
+  assert.equal(JSON.parse(r.text).error.code, 'BEAM-4291');
+  assert.ok(Number(r.headers['retry-after']) > 1190 && Number(r.headers['retry-after']) <= 1200, r.headers['retry-after']);
+  assert.equal((await s.agent.event('request', (e) => e.path === '/more')).error, 'BEAM-4291');
+});
+
+test('--max-body', async (t) => {
+  const lengths = [];
+  const s = await setUp(
+    t,
+    async (request, response) => {
+      let n = 0;
+      lengths.push(request.headers['content-length'] ?? 'chunked');
+      try {
+        for await (const part of request) n += part.length;
+        response.end(String(n));
+      } catch {} // cut: that is what is tested
+    },
+    { agentArgs: ['--max-body', '100k'] },
+  );
+  const post = (body, ...args) => run(t, 'curl', [...s.curl, '-i', '--data-binary', '@-', '-H', 'Accept: application/json', ...args, `${s.url}/`], { stdin: 'pipe', input: body });
+  const big = 'x'.repeat(102_401);
+  assert.match((await post(big.slice(1))).stdout, /^HTTP\/1\.1 200 [\s\S]*\r\n\r\n102400$/);
+  assert.match((await post(big.slice(1), '-H', 'Transfer-Encoding: chunked')).stdout, /^HTTP\/1\.1 200 [\s\S]*\r\n\r\n102400$/);
+  lengths.length = 0;
+  for (const http of ['--http1.1', '--http2']) {
+    assert.match((await post(big, http)).stdout, /^HTTP\/\S+ 413 [\s\S]*BEAM-4131/);
+    assert.deepEqual(lengths, []); // nothing reached it
+  }
+  assert.match((await post(big.repeat(20), '-H', 'Transfer-Encoding: chunked')).stdout, /^HTTP\/1\.1 413 [\s\S]*BEAM-4131/m);
+  assert.deepEqual(lengths, ['chunked']);
+  await s.agent.event('request', (e) => e.error === 'BEAM-4131');
+});
+
+test('--request-header and --response-header', async (t) => {
+  const s = await setUp(
+    t,
+    (request, response) => {
+      response.setHeader('X-Powered-By', 'node');
+      response.setHeader('X-Frame-Options', 'DENY');
+      what(request, response);
+    },
+    { agentArgs: ['--request-header', 'X-Env: a, b', '--request-header', 'cookie:', '--request-header-add', 'Authorization: Bearer t', '--response-header', 'x-powered-by:', '--response-header', 'X-Frame-Options: SAMEORIGIN'] },
+  );
+  const r = await s.visit('/', { headers: { cookie: 'a=b', 'x-env': 'mine', 'x-other': 'kept' } });
+  const seen = JSON.parse(r.text).headers;
+  assert.equal(seen['x-env'], 'a, b');
+  assert.equal(seen.cookie, undefined);
+  assert.equal(seen.authorization, 'Bearer t');
+  assert.equal(seen['x-other'], 'kept');
+  assert.equal(r.headers['x-powered-by'], undefined);
+  assert.equal(r.headers['x-frame-options'], 'SAMEORIGIN');
+});
+
+test('--cors', async (t) => {
+  const asked = [];
+  const s = await setUp(
+    t,
+    (request, response) => {
+      asked.push(request.method);
+      response.setHeader('Access-Control-Allow-Origin', 'http://elsewhere.test');
+      what(request, response);
+    },
+    { agentArgs: ['--cors', 'https://app.test', '--cors', 'http://localhost:5173', '--auth', 'ada:one'] },
+  );
+  const preflight = { origin: 'http://localhost:5173', 'access-control-request-method': 'PUT', 'access-control-request-headers': 'authorization,x-a' };
+  const visit = (method, headers) => s.visit('/', { method, headers });
+
+  let r = await visit('OPTIONS', preflight);
+  assert.equal(r.status, 204);
+  assert.equal(r.headers['access-control-allow-origin'], 'http://localhost:5173');
+  assert.equal(r.headers['access-control-allow-credentials'], 'true');
+  assert.equal(r.headers['access-control-allow-methods'], 'PUT');
+  assert.equal(r.headers['access-control-allow-headers'], 'authorization,x-a');
+  assert.match(r.headers.vary, /Origin/);
+
+  r = await visit('OPTIONS', { ...preflight, origin: 'https://evil.test' });
+  assert.equal(r.status, 204);
+  assert.equal(r.headers['access-control-allow-origin'], undefined);
+  assert.equal(r.headers['access-control-allow-headers'], undefined);
+
+  r = await visit('GET', { origin: 'https://app.test' }); // why it was refused can be read, too
+  assert.equal(r.status, 401);
+  assert.equal(r.headers['access-control-allow-origin'], 'https://app.test');
+
+  const authorization = basic('ada:one');
+  r = await visit('GET', { origin: 'https://app.test', authorization });
+  assert.equal(r.status, 200);
+  assert.equal(r.headers['access-control-allow-origin'], 'https://app.test');
+  r = await visit('GET', { origin: 'https://evil.test', authorization });
+  assert.equal(r.headers['access-control-allow-origin'], undefined);
+  assert.equal(r.headers.vary, 'Origin');
+  r = await visit('OPTIONS', { authorization }); // not a preflight: the service's to answer
+  assert.equal(r.status, 200);
+  assert.deepEqual(asked, ['GET', 'GET', 'OPTIONS']);
+});
+
+test('--cors *', async (t) => {
+  const s = await setUp(t, what, { agentArgs: ['--cors', '*'] });
+  const r = await s.visit('/', { headers: { origin: 'https://any.test' } });
+  assert.equal(r.headers['access-control-allow-origin'], '*');
+  assert.equal(r.headers['access-control-allow-credentials'], undefined);
+  assert.equal(r.headers.vary, undefined);
+});
+
 test('rules that are wrong are told at the start', async (t) => {
   const dir = tempDir(t);
   for (const [args, says] of [
     [['3000', '--auth', 'nopassword'], /user 1 is not USER:PASSWORD/],
     [['3000', '--allow', '10.0.0.0/40'], /allow: "10\.0\.0\.0\/40" is neither an address nor a range/],
     [['3000', '--auth-file', path.join(dir, 'none')], /cannot read/],
+    [['3000', '--max-body', '10X'], /--max-body: "10X" is no size/],
+    [['3000', '--max-body', '99999999999999999999'], /is no size/],
+    [['3000', '--rate-limit', '5'], /"5" is no rate/],
+    [['3000', '--request-header', 'Content-Length: 5'], /Content-Length says how messages are framed/],
+    [['3000', '--cors', 'app.test'], /"app\.test" is no origin/],
     [['tcp', '5432', '--auth', 'a:b'], /--auth is not a flag of beam tcp/],
   ]) {
     const p = new Program(t, beam, [...args, '--data', path.join(dir, 'd')], { env: cleanEnv(dir) });

@@ -1,7 +1,10 @@
 #include "rig.h"
 
 #include "http/auth.h"
+#include "http/cors.h"
+#include "http/edits.h"
 #include "http/policy.h"
+#include "http/rate.h"
 #include "wire/base64.h"
 
 static struct policy *made(const struct beam_http_policy *c) {
@@ -72,6 +75,36 @@ static void mistakes(void **state) {
       {{.auth = "ada:a\tb"}, BEAM_ERR_INVALID, "user 1"},
       {{.auth = longest}, BEAM_ERR_INVALID, "user 1"},
       {{.auth = users}, BEAM_ERR_LIMIT, "64"},
+      {{.rate_limit = ""}, BEAM_ERR_INVALID, "rate"},
+      {{.rate_limit = "10"}, BEAM_ERR_INVALID, "10"},
+      {{.rate_limit = "0/s"}, BEAM_ERR_INVALID, "0/s"},
+      {{.rate_limit = "10/d"}, BEAM_ERR_INVALID, "10/d"},
+      {{.rate_limit = "10/ss"}, BEAM_ERR_INVALID, "10/ss"},
+      {{.rate_limit = "-1/s"}, BEAM_ERR_INVALID, "-1/s"},
+      {{.rate_limit = "1000001/s"}, BEAM_ERR_INVALID, "1000001/s"},
+      {{.cors = ""}, BEAM_ERR_INVALID, "cors"},
+      {{.cors = "*,https://a.test"}, BEAM_ERR_INVALID, "\"*\""},
+      {{.cors = "https://a.test/"}, BEAM_ERR_INVALID, "a.test/"},
+      {{.cors = "https://a.test,"}, BEAM_ERR_INVALID, "cors"},
+      {{.cors = "a.test"}, BEAM_ERR_INVALID, "a.test"},
+      {{.cors = "null"}, BEAM_ERR_INVALID, "null"},
+      {{.request_headers = ""}, BEAM_ERR_INVALID, "no field"},
+      {{.request_headers = "X"}, BEAM_ERR_INVALID, "request header: \"X\""},
+      {{.request_headers = "X y: z"}, BEAM_ERR_INVALID, "X y"},
+      {{.request_headers = "X : z"}, BEAM_ERR_INVALID, "X :"},
+      {{.request_headers = ":path: /"}, BEAM_ERR_INVALID, ":path"},
+      {{.request_headers = "X: a\rb"}, BEAM_ERR_INVALID, "control"},
+      {{.request_headers = "host: a"}, BEAM_ERR_INVALID, "host"},
+      {{.request_headers = "TE: trailers"}, BEAM_ERR_INVALID, "TE"},
+      {{.request_headers = "Expect:"}, BEAM_ERR_INVALID, "Expect"},
+      {{.response_headers = "X: 1\nContent-Length: 3"}, BEAM_ERR_INVALID, "response header: Content-Length"},
+      {{.response_headers = "transfer-encoding:"}, BEAM_ERR_INVALID, "transfer-encoding"},
+      {{.response_headers = "Connection: close"}, BEAM_ERR_INVALID, "Connection"},
+      {{.response_headers =
+            "a:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1\na:1"},
+       BEAM_ERR_LIMIT,
+       "16"},
+      {{.request_headers = many}, BEAM_ERR_INVALID, "::1"},
   };
   for (size_t i = 0; i < ROWS(table); i++) {
     struct beam_http_policy c = table[i].c;
@@ -135,8 +168,127 @@ static void passwords(void **state) {
   http_auth_free(a);
 }
 
+static void rates(void **state) {
+  (void)state;
+  static const struct {
+    unsigned ms; /* later than the row before */
+    const char *visitor;
+    unsigned wait;
+  } table[] = {
+      {0, "192.0.2.1:1", 0},
+      {0, "192.0.2.1:2", 0},
+      {0, "192.0.2.1:3", 0},
+      {0, "192.0.2.1:4", 20},
+      {0, "192.0.2.2:1", 0},
+      {0, "[2001:db8::1]:1", 0},
+      {0, "[2001:db8::2]:1", 0},
+      {0, "[2001:db8:0:0:ffff::3]:1", 0},
+      {0, "[2001:db8::4]:1", 20}, /* one subscriber */
+      {0, "[2001:db8:0:1::4]:1", 0},
+      {0, "?", 0},
+      {0, "", 0},
+      {0, "unix:", 0},
+      {0, "", 20},
+      {19999, "192.0.2.1:5", 1},
+      {1, "192.0.2.1:5", 0},
+      {0, "192.0.2.1:5", 20},
+      {0, "192.0.2.2:5", 0},
+      {30000, "192.0.2.1:5", 0},
+      {0, "192.0.2.1:5", 10},
+      {60000, "192.0.2.1:5", 0},
+      {0, "192.0.2.1:5", 0},
+      {0, "192.0.2.1:5", 0},
+      {0, "192.0.2.1:5", 20},
+  };
+  struct rate *r;
+  struct beam_error e = BEAM_ERROR_INIT;
+  uint64_t now = 1000000;
+  assert_int_equal(rate_new("3/m", &r, &e), 0);
+  for (size_t i = 0; i < ROWS(table); i++) {
+    now += table[i].ms;
+    unsigned wait = rate_take(r, table[i].visitor, now);
+    if (wait != table[i].wait)
+      fail_msg("row %zu: %u", i, wait);
+  }
+  assert_int_equal(rate_rows(r), 1); /* the others' buckets are full again */
+  rate_free(r);
+}
+
+/* However many come, so many are known, and whoever asks most often is not the one who is forgotten. */
+static void rate_flood(void **state) {
+  (void)state;
+  struct rate *r;
+  struct beam_error e = BEAM_ERROR_INIT;
+  char v[32];
+  unsigned refused = 0;
+  assert_int_equal(rate_new("2/h", &r, &e), 0);
+  for (unsigned i = 0; i < 3 * LIMIT_RATE_VISITORS; i++) {
+    str_fmt(v, sizeof v, "10.%u.%u.%u:1", i >> 16, i >> 8 & 255, i & 255);
+    assert_int_equal(rate_take(r, v, 1000), 0);
+    if (i % 1000 == 0)
+      refused += rate_take(r, "192.0.2.1:1", 1000) != 0;
+  }
+  assert_int_equal(rate_rows(r), LIMIT_RATE_VISITORS);
+  assert_int_equal(refused, (3 * LIMIT_RATE_VISITORS + 999) / 1000 - 2);
+  rate_free(r);
+}
+
+static void fields(void **state) {
+  (void)state;
+  struct edits *e;
+  struct beam_error err = BEAM_ERROR_INIT;
+  assert_int_equal(edits_new("X-A:  one two \nx-b:\r\n\nX-A: again\nNew:1", "x", &e, &err), 0);
+  assert_int_equal(edits_count(e), 4);
+  struct http_field f[8] = {{SPAN("X-B"), SPAN("gone")},
+                            {SPAN("Kept"), SPAN("k")},
+                            {SPAN("x-a"), SPAN("old")},
+                            {SPAN("X-b"), SPAN("gone")}};
+  static const char *const want[][2] = {{"Kept", "k"}, {"X-A", "one two"}, {"X-A", "again"}, {"New", "1"}};
+  size_t n = edits_apply(e, f, 4);
+  assert_int_equal(n, ROWS(want));
+  for (size_t i = 0; i < n; i++) {
+    assert_true(span_eq(f[i].name, span_of(want[i][0])));
+    assert_true(span_eq(f[i].value, span_of(want[i][1])));
+  }
+  edits_free(e);
+  assert_int_equal(edits_apply(NULL, f, 3), 3);
+}
+
+static void origins(void **state) {
+  (void)state;
+  static const struct {
+    const char *list, *origin, *allowed; /* NULL: no such field; nobody */
+    size_t fields;
+  } table[] = {
+      {"*", "https://a.test", "*", 1},
+      {"*", NULL, NULL, 0},
+      {"https://a.test", "https://a.test", "https://a.test", 3},
+      {"https://a.test, http://localhost:3000", "http://localhost:3000", "http://localhost:3000", 3},
+      {"https://a.test", "https://a.test.evil", NULL, 1},
+      {"https://a.test", "http://a.test", NULL, 1},
+      {"https://a.test", "https://a.test:444", NULL, 1},
+      {"https://a.test", "null", NULL, 1},
+      {"https://a.test", "", NULL, 1},
+      {"https://a.test", NULL, NULL, 1},
+  };
+  for (size_t i = 0; i < ROWS(table); i++) {
+    struct cors *c;
+    struct beam_error e = BEAM_ERROR_INIT;
+    struct http_field out[CORS_FIELDS], f = {SPAN("Origin"), span_of(table[i].origin)};
+    struct http_head h = {.fields = &f, .fields_n = table[i].origin != NULL};
+    assert_int_equal(cors_new(table[i].list, &c, &e), 0);
+    struct span allowed = cors_allows(c, &h);
+    if (!span_eq(allowed, span_of(table[i].allowed)))
+      fail_msg("%s for %s: %.*s", table[i].origin, table[i].list, SPAN_FMT(allowed));
+    assert_int_equal(cors_fields(c, allowed, out), table[i].fields);
+    cors_free(c);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(addresses), cmocka_unit_test(mistakes),
-                                     cmocka_unit_test(older), cmocka_unit_test(passwords)};
+                                     cmocka_unit_test(older),     cmocka_unit_test(passwords),
+                                     cmocka_unit_test(rates),     cmocka_unit_test(rate_flood),
+                                     cmocka_unit_test(fields),    cmocka_unit_test(origins)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -335,7 +335,9 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   c.local_port = (uint16_t)t->port;
   c.upstream = t->upstream;
   /* Set once for a service that speaks https, they do not stand in the way of another one. */
-  bool https = t->upstream && !strncmp(t->upstream, "https:", 6);
+  bool https = (t->upstream && !strncmp(t->upstream, "https:", 6)) ||
+               (o->upstream_protocol && !strcmp(o->upstream_protocol, "https"));
+  c.upstream_protocol = o->upstream_protocol;
   c.upstream_ca = https || options_typed(o, "upstream-ca") ? o->upstream_ca : NULL;
   c.upstream_insecure = o->upstream_insecure && (https || options_typed(o, "upstream-insecure"));
   c.data_dir = data;

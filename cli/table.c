@@ -19,6 +19,7 @@ const struct opt opt_table[] = {
     {"host-header", NULL, 0, OPT_TEXT, CMD_HTTP, AT(host_header), "rewrite|keep|VALUE", NULL, true, "BEAM_HOST_HEADER", "the Host that the local service sees (rewrite: its own address)"},
     {"local-host", NULL, 0, OPT_TEXT, TUNNELS | CMD_CONNECT, AT(local_host), "HOST", NULL, true, "BEAM_LOCAL_HOST", "where the local service is (localhost, both address families)"},
     {"upstream", NULL, 0, OPT_TEXT, CMD_HTTP | CMD_TCP | CMD_TLS, AT(upstream), "URL", NULL, true, "BEAM_UPSTREAM", "the local service as an address: http://HOST:PORT, https://HOST:PORT, unix:/PATH"},
+    {"upstream-protocol", NULL, 0, OPT_CHOICE, CMD_HTTP, AT(upstream_protocol), "auto|http1|h2c|https", "auto,http1,h2c,https", true, "BEAM_UPSTREAM_PROTOCOL", "what the local service speaks (auto: HTTP/1.1, HTTP/2 for gRPC; over https what it chooses)"},
     {"upstream-ca", NULL, 0, OPT_TEXT, CMD_HTTP, AT(upstream_ca), "FILE", NULL, true, "BEAM_UPSTREAM_CA", "https: the local service's certificate, or the CA that signed it (else the system's CAs)"},
     {"upstream-insecure", NULL, 0, OPT_FLAG, CMD_HTTP, AT(upstream_insecure), NULL, NULL, true, "BEAM_UPSTREAM_INSECURE", "https: take any certificate of the local service"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},

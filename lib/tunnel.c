@@ -22,6 +22,11 @@ static bool default_dir(char *out, size_t cap) {
   return home && *home && str_fmt(out, cap, "%s/.local/share/beam", home);
 }
 
+static bool is_https(const struct beam_tunnel_config *c) {
+  return (c->upstream && !strncmp(c->upstream, "https:", 6)) ||
+         (c->upstream_protocol && !strcmp(c->upstream_protocol, "https"));
+}
+
 /* What is not HTTP goes to a port or a socket as it is. */
 static int check_upstream(struct beam_tunnel_config *c, struct beam_error *err) {
   if (c->upstream && !*c->upstream)
@@ -31,9 +36,20 @@ static int check_upstream(struct beam_tunnel_config *c, struct beam_error *err) 
       (!local || c->kind == BEAM_TUNNEL_UDP || c->kind == BEAM_TUNNEL_ENTRY))
     return err_set(err, BEAM_ERR_INVALID, "give the host and the port",
                    "a tunnel of this kind does not lead to \"%.100s\"", c->upstream);
-  if ((c->upstream_ca || c->upstream_insecure) && (!c->upstream || strncmp(c->upstream, "https:", 6) != 0))
+  if ((c->upstream_ca || c->upstream_insecure) && !is_https(c))
     return err_set(err, BEAM_ERR_INVALID, "set upstream to https://HOST:PORT, or leave these away",
                    "upstream_ca and upstream_insecure are for a service that speaks https");
+  const char *p = c->upstream_protocol;
+  bool https = c->upstream && !strncmp(c->upstream, "https:", 6);
+  if (p && strcmp(p, "auto") != 0 && strcmp(p, "http1") != 0 && strcmp(p, "h2c") != 0 &&
+      strcmp(p, "https") != 0)
+    return err_set(err, BEAM_ERR_INVALID, "auto, http1, h2c or https", "no service speaks \"%.60s\"", p);
+  if (p && c->kind != BEAM_TUNNEL_HTTP)
+    return err_set(err, BEAM_ERR_INVALID, "leave upstream_protocol away",
+                   "what this tunnel carries is not read: its protocol does not matter");
+  if (p && ((!strcmp(p, "h2c") && https) || (!strcmp(p, "https") && c->upstream && !https)))
+    return err_set(err, BEAM_ERR_INVALID, "with an https address the service chooses the protocol",
+                   "\"%.100s\" and the protocol %s contradict each other", c->upstream, p);
   if (c->upstream_ca && c->upstream_insecure)
     return err_set(err, BEAM_ERR_INVALID, "leave one of them away",
                    "upstream_ca says whom to trust, upstream_insecure says anybody");

@@ -125,6 +125,8 @@ struct beam_tunnel_config {
       upstream_ca; /* https: a PEM file with the CA that signed the service's certificate, or that certificate itself; NULL: the system's CAs ($SSL_CERT_FILE) */
   int upstream_insecure; /* https: 1: whoever answers is the local service, its certificate is not looked at */
   const struct beam_http_policy *policy; /* who may visit, and more; NULL: everybody. Copied */
+  const char *
+      upstream_protocol; /* HTTP: what the local service speaks. "auto" (NULL): over https what it chooses, HTTP/2 or HTTP/1.1; else HTTP/1.1, but HTTP/2 for requests of gRPC. "http1"; "h2c": HTTP/2 without TLS; "https": TLS on local_host and local_port, as with an https address */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }

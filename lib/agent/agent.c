@@ -380,10 +380,19 @@ static void on_peer(void *user, struct stream *s, const beam_StreamOpen *open) {
 
 static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
   a->conf = *c;
-  const char **fields[] = {&a->conf.relay,       &a->conf.relay_ca,   &a->conf.token,
-                           &a->conf.name,        &a->conf.local_host, &a->conf.data_dir,
-                           &a->conf.host_header, &a->conf.framework,  &a->conf.transport,
-                           &a->conf.proxy,       &a->conf.upstream,   &a->conf.upstream_ca};
+  const char **fields[] = {&a->conf.relay,
+                           &a->conf.relay_ca,
+                           &a->conf.token,
+                           &a->conf.name,
+                           &a->conf.local_host,
+                           &a->conf.data_dir,
+                           &a->conf.host_header,
+                           &a->conf.framework,
+                           &a->conf.transport,
+                           &a->conf.proxy,
+                           &a->conf.upstream,
+                           &a->conf.upstream_ca,
+                           &a->conf.upstream_protocol};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -398,9 +407,19 @@ static void agent_free(struct agent *a) {
     explicit_bzero((char *)a->conf.token, strlen(a->conf.token));
   if (a->conf.proxy)
     explicit_bzero((char *)a->conf.proxy, strlen(a->conf.proxy));
-  const char *fields[] = {a->conf.relay,      a->conf.relay_ca, a->conf.token,       a->conf.name,
-                          a->conf.local_host, a->conf.data_dir, a->conf.host_header, a->conf.framework,
-                          a->conf.transport,  a->conf.proxy,    a->conf.upstream,    a->conf.upstream_ca};
+  const char *fields[] = {a->conf.relay,
+                          a->conf.relay_ca,
+                          a->conf.token,
+                          a->conf.name,
+                          a->conf.local_host,
+                          a->conf.data_dir,
+                          a->conf.host_header,
+                          a->conf.framework,
+                          a->conf.transport,
+                          a->conf.proxy,
+                          a->conf.upstream,
+                          a->conf.upstream_ca,
+                          a->conf.upstream_protocol};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
   for (unsigned i = 0; i < LIMIT_AGENT_RELAYS; i++)
@@ -503,7 +522,8 @@ static int add_spots(struct agent *a, struct beam_error *err) {
 static int find_target(struct agent *a, struct beam_error *err) {
   if (a->conf.upstream)
     return target_parse(a->conf.upstream, &a->target, err);
-  return target_of(a->conf.local_host, a->conf.local_port, false, &a->target)
+  const char *protocol = a->conf.upstream_protocol;
+  return target_of(a->conf.local_host, a->conf.local_port, protocol && !strcmp(protocol, "https"), &a->target)
              ? err_set(err, BEAM_ERR_INVALID, NULL, "the local host's name is too long")
              : 0;
 }
@@ -522,6 +542,7 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .tls = a->target.tls,
                           .insecure = a->conf.upstream_insecure != 0,
                           .ca = a->conf.upstream_ca,
+                          .protocol = a->conf.upstream_protocol,
                           .host_header = a->conf.host_header,
                           .kind = (int)a->conf.kind,
                           .proxy_protocol = a->conf.proxy_protocol,

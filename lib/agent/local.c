@@ -13,6 +13,7 @@
 #include "http/forward.h"
 #include "http/frames.h"
 #include "http/h1_upstream.h"
+#include "http/h2_upstream.h"
 #include "http/rewrite.h"
 #include "wire/control.h"
 
@@ -41,6 +42,8 @@ struct local {
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
   struct dialer *dialer;
   struct h1_pool *pool;
+  struct h2_pool *pool2; /* NULL: HTTP/1.1 alone */
+  bool grpc_only;        /* ... for requests of gRPC; else for all */
   struct opening *openings;
   struct raw *raws;          /* TCP and TLS visitors */
   struct local_flows *flows; /* UDP visitors */
@@ -51,6 +54,7 @@ struct local {
 static void maybe_free(struct local *l) {
   if (!l->closed || l->fronts)
     return;
+  h2_pool_free(l->pool2);
   h1_pool_free(l->pool);
   dialer_free(l->dialer);
   policy_unref(l->conf.policy);
@@ -69,6 +73,12 @@ static int join(struct local *l, const struct rewrite_origins *o, struct http_en
   return 0;
 }
 
+static int request(struct local *l, const struct http_head *h, struct http_end **up) {
+  if (l->pool2 && (!l->grpc_only || page_is_grpc(h)))
+    return h2_pool_request(l->pool2, up);
+  return h1_pool_request(l->pool, up);
+}
+
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct visit *v = user;
   struct local *l = v->l;
@@ -78,13 +88,17 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
   char *text = NULL;
   if (policy_answer(l->conf.policy, l->conf.loop, v->visitor, front, h, &v->refused))
     return;
+  if (!l->pool2 && page_is_grpc(h)) {
+    page_answer(l->conf.loop, front, h, PAGE_LOCAL_H2, NULL);
+    return;
+  }
   int err = forward_to_local(h, l->host_header[0] ? l->host_header : NULL, &head);
   if (!err && l->rewrites) {
     rewrite_origins(&o, h->scheme, h->authority, l->origin);
     err = rewrite_request(&o, &head, &text);
   }
   if (!err)
-    err = l->closed ? BEAM_ERR_CLOSED : h1_pool_request(l->pool, &up);
+    err = l->closed ? BEAM_ERR_CLOSED : request(l, h, &up);
   if (!err && (err = join(l, &o, front, up)))
     up->ops->abort(up, PAGE_INTERNAL);
   if (!err && (err = policy_join(l->conf.policy, l->conf.loop, front, h)))
@@ -246,6 +260,12 @@ static int make(struct local *l, struct beam_error *err) {
   struct h1_pool_conf pool = {c->net, c->loop, c->host, c->port, e ? NULL : dialer_http(l->dialer)};
   if (!e)
     e = h1_pool_new(&pool, &l->pool);
+  struct h2_pool_conf pool2 = {
+      .loop = c->loop, .dialer = pool.dialer, .tls = c->tls, .prior = !c->tls, .h1 = l->pool};
+  bool h1 = c->protocol && !strcmp(c->protocol, "http1");
+  l->grpc_only = !c->tls && !(c->protocol && !strcmp(c->protocol, "h2c"));
+  if (!e && !h1)
+    e = h2_pool_new(&pool2, &l->pool2);
   if (!e && c->kind == beam_TunnelKind_TUNNEL_UDP)
     e = local_flows_new(c, &l->flows);
   return e;
@@ -260,7 +280,7 @@ int local_new(const struct local_conf *conf, struct local **out, struct beam_err
   policy_ref(l->conf.policy);
   /* The last exchange may end after the agent's own strings are freed. */
   int e = (l->conf.host = str_dup(conf->host)) ? make(l, err) : BEAM_ERR_NOMEM;
-  l->conf.host_header = l->conf.authority = l->conf.ca = NULL;
+  l->conf.host_header = l->conf.authority = l->conf.ca = l->conf.protocol = NULL;
   if (e) {
     local_close(l);
     return e;

@@ -19,6 +19,7 @@ struct local_conf {
   const char *ca;          /* ... or one that leads to this PEM file; NULL: to the system's */
   int kind;                /* beam_TunnelKind: streams of any other are refused */
   int proxy_protocol;      /* 0, 1, 2 */
+  const char *protocol;    /* "http1", "h2c"; else as the service or the request says */
   const char *host_header; /* NULL or "rewrite": authority; "keep"; or a value */
   struct policy *policy;   /* the owner's rules; local takes a reference of its own */
   void (*finished)(void *user, const struct http_record *r);

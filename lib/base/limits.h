@@ -34,7 +34,11 @@
 #define LIMIT_H2_GLITCHES_S 100u /* ... and a second: a browser sends a handful */
 #define LIMIT_H2_PING_MS 30000u  /* silence of a visitor who waits, before we ask whether it is there */
 #define LIMIT_H3_TABLE 4096u     /* QPACK's dynamic table, each way: HPACK's default */
-#define LIMIT_H2_PONG_MS 20000u  /* ... and how long it has to say so */
+#define LIMIT_H2_UP_STREAMS                                                                                  \
+  100u /* requests at once on a connection to a local service over HTTP/2, which may want fewer */
+#define LIMIT_H2_UP_CONNS 64u   /* such connections: 6,400 requests, above LIMIT_LINK_STREAMS */
+#define LIMIT_H2_UP_TRIES 3u    /* a request that the service says it did not process goes out so often */
+#define LIMIT_H2_PONG_MS 20000u /* ... and how long it has to say so */
 
 /* --- visitor controls --- */
 #define LIMIT_POLICY_USERS 64u     /* a team; each costs every request a comparison */

@@ -114,6 +114,12 @@ int h1_pool_new(const struct h1_pool_conf *conf, struct h1_pool **out) {
   return 0;
 }
 
+void h1_pool_give(struct h1_pool *p, struct stream *s) {
+  struct conn *c;
+  if (!conn_new(p, s, &c))
+    pool_keep(c, LIMIT_UPSTREAM_IDLE_MS);
+}
+
 void h1_pool_free(struct h1_pool *p) {
   if (!p)
     return;

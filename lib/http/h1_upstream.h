@@ -16,6 +16,8 @@ struct h1_pool_conf {
   struct http_dialer *dialer; /* outlives the pool; NULL: plain connections to host and port */
 };
 int h1_pool_new(const struct h1_pool_conf *conf, struct h1_pool **out);
+/* A connection that somebody made already, idle from now on. Takes s. */
+void h1_pool_give(struct h1_pool *p, struct stream *s);
 /* Exchanges in flight get PAGE_INTERNAL; idle connections close. */
 void h1_pool_free(struct h1_pool *p);
 /* An upstream end for one request: it takes an idle connection or dials once its head arrives. A request on an idle connection that the service closed before answering is

@@ -21,7 +21,7 @@ struct mux_request;
 /* A head, or trailers, while their fields come. */
 struct mux_head {
   struct http_build *build;
-  char *method, *scheme, *authority, *path, *protocol, *host;
+  char *method, *scheme, *authority, *path, *protocol, *host, *status;
   char *cookie; /* the crumbs joined, RFC 9113 8.2.3, RFC 9114 4.2.1 */
   size_t cookie_n;
   size_t bytes, fields;
@@ -31,8 +31,10 @@ void mux_head_add(struct mux_head *h, struct span name, struct span value);
 void mux_head_clear(struct mux_head *h);
 /* Clears h. A request's head as HTTP/1 has it; an extended CONNECT becomes the GET it stands for, *key its Sec-WebSocket-Key (to be freed). 0 or the page that answers it. */
 enum page mux_head_request(struct mux_head *h, bool tls, struct http_head *out, char **key);
+/* A response's; 1xx too. */
+enum page mux_head_response(struct mux_head *h, struct http_head *out);
 enum page mux_head_trailers(struct mux_head *h, struct http_head *out);
-/* Fields as both versions have them: lower case, nothing of one connection; ":status" first unless status is 0 (trailers). The text they point at is in *text, freed by
+/* Fields as both versions have them: lower case, nothing of one connection; ":status" first unless status is 0 (trailers, requests). The text they point at is in *text, freed by
  * the caller, and in h. NOMEM, TOO_LARGE. */
 enum { MUX_FIELDS = LIMIT_HEAD_FIELDS + LIMIT_HEAD_ADDED_FIELDS + 2 };
 int mux_head_fields(const struct http_head *h, uint16_t status, struct http_field out[MUX_FIELDS], size_t *n,
@@ -91,7 +93,7 @@ struct mux_request {
   char *key;                     /* Sec-WebSocket-Key that we made */
   unsigned depth, infos;
   unsigned fresh : 1, more : 1;
-  unsigned json : 1, no_body : 1, has_length : 1;
+  unsigned json : 1, grpc : 1, no_body : 1, has_length : 1;
   unsigned asks : 1, upgraded : 1;
   unsigned has_trailers : 1, has_out_trailers : 1;
   unsigned read_whole : 1; /* the visitor's end came */

@@ -12,7 +12,7 @@
 #include "wire/ws.h"
 
 void mux_head_clear(struct mux_head *h) {
-  char *texts[] = {h->method, h->scheme, h->authority, h->path, h->protocol, h->host, h->cookie};
+  char *texts[] = {h->method, h->scheme, h->authority, h->path, h->protocol, h->host, h->status, h->cookie};
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
     free(texts[i]);
   http_build_free(h->build);
@@ -47,6 +47,8 @@ static void add_pseudo(struct mux_head *h, struct span name, struct span value) 
     keep(h, &h->path, value);
   else if (span_eq(name, SPAN(":protocol")))
     keep(h, &h->protocol, value);
+  else if (span_eq(name, SPAN(":status")))
+    keep(h, &h->status, value);
   else
     fault(h, PAGE_BAD_REQUEST);
 }
@@ -121,7 +123,7 @@ static bool is_http(const char *scheme) {
 
 static void check_request(struct mux_head *h) {
   bool connect = h->method && !strcmp(h->method, "CONNECT");
-  if (!h->build || !h->method)
+  if (!h->build || !h->method || h->status)
     fault(h, PAGE_BAD_REQUEST);
   else if (connect && (!h->protocol || strcmp(h->protocol, "websocket")))
     fault(h, PAGE_UNSUPPORTED);
@@ -159,9 +161,27 @@ enum page mux_head_request(struct mux_head *h, bool tls, struct http_head *out, 
   return page;
 }
 
+enum page mux_head_response(struct mux_head *h, struct http_head *out) {
+  uint64_t status = 0;
+  memset(out, 0, sizeof *out);
+  if (!h->build || h->method || h->scheme || h->authority || h->path || h->protocol ||
+      !str_u64(span_of(h->status), 999, &status) || status < 100)
+    fault(h, PAGE_LOCAL_BAD);
+  if (!h->fault) {
+    http_build_status(h->build, (uint16_t)status, SPAN(""));
+    int err = http_build_done(h->build, out);
+    h->build = NULL;
+    if (err)
+      fault(h, page_of(err));
+  }
+  enum page page = h->fault;
+  mux_head_clear(h);
+  return page;
+}
+
 enum page mux_head_trailers(struct mux_head *h, struct http_head *out) {
   memset(out, 0, sizeof *out);
-  if (!h->fault && (h->method || h->scheme || h->authority || h->path || h->protocol))
+  if (!h->fault && (h->method || h->scheme || h->authority || h->path || h->protocol || h->status))
     fault(h, PAGE_BAD_REQUEST);
   if (!h->fault && h->build) {
     int err = http_build_done(h->build, out);

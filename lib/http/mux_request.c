@@ -122,13 +122,16 @@ static void reset(struct mux_request *r, enum mux_reset how) {
 
 static void answer_page(struct mux_request *r, enum page page) {
   char text[PAGE_BYTES];
-  size_t n = page_render(page, r->json, NULL, text, sizeof text);
   struct page_head h;
-  page_head_make(&h, page, r->json, n);
+  size_t n = r->grpc ? 0 : page_render(page, r->json, NULL, text, sizeof text);
+  if (r->grpc)
+    page_head_make_grpc(&h, page);
+  else
+    page_head_make(&h, page, r->json, n);
   r->req_closed = r->resp_done = r->answered = 1;
   r->track.failed = page;
   http_track_status(&r->track, h.head.status, now(r));
-  bool body = !r->no_body;
+  bool body = !r->no_body && n;
   if ((body && evbuffer_add(r->out, text, n)) || (r->id >= 0 && r->c->engine->respond(r, &h.head, body)))
     reset(r, MUX_RESET_FAILED);
   r->track.body_out = body ? n : 0;
@@ -311,6 +314,7 @@ static void begin(struct mux_request *r) {
     return;
   }
   r->json = page_wants_json(&r->track.head);
+  r->grpc = page_is_grpc(&r->track.head);
   r->no_body = span_eq(r->track.head.method, SPAN("HEAD"));
   r->req_closed = !r->more;
   r->c->conf.handler->request(r->c->conf.handler->user, &r->end, &r->track.head, r->more);

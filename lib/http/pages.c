@@ -84,6 +84,10 @@ static const struct page_entry pages[] = {
     {PAGE_LOCAL_TLS, 502, "The app does not speak HTTPS",
      "Beam was told to speak HTTPS with the local app, and no TLS connection came about.",
      "If the app speaks plain HTTP, start beam with its port alone. Else look at the app's own log."},
+    {PAGE_LOCAL_H2, 502, "The app does not speak HTTP/2",
+     "gRPC needs HTTP/2 on the whole way, and the local app speaks HTTP/1.1.",
+     "Check that the port given to beam is the gRPC server's. For a server with TLS give its https address, "
+     "for one without start beam with --upstream-protocol h2c."},
     {PAGE_LINK_LOST, 502, "The tunnel lost its connection",
      "The machine behind this tunnel went away before it answered.",
      "Reload this page: the tunnel reconnects by itself as soon as it can."},
@@ -131,6 +135,14 @@ bool page_wants_json(const struct http_head *request) {
             contains(request->fields[i].value, SPAN("+json"));
   }
   return json;
+}
+
+bool page_is_grpc(const struct http_head *request) {
+  const struct http_field *f = http_field_find(request, "content-type");
+  struct span grpc = SPAN("application/grpc");
+  if (!f || f->value.n < grpc.n || !span_ieq((struct span){f->value.p, grpc.n}, grpc))
+    return false;
+  return f->value.n == grpc.n || strchr("+; \t", f->value.p[grpc.n]);
 }
 
 /* --- rendering --- */
@@ -261,12 +273,59 @@ void page_head_make(struct page_head *out, enum page page, bool json, size_t bod
   out->head.fields_n = n;
 }
 
+/* By gRPC's own table for answers of HTTP. */
+static const char *grpc_status(unsigned status) {
+  switch (status) {
+  case 400:
+    return "13"; /* INTERNAL */
+  case 401:
+    return "16"; /* UNAUTHENTICATED */
+  case 403:
+    return "7"; /* PERMISSION_DENIED */
+  case 404:
+    return "12"; /* UNIMPLEMENTED */
+  case 429:
+  case 502:
+  case 503:
+  case 504:
+    return "14"; /* UNAVAILABLE: it may be tried again */
+  default:
+    return "2"; /* UNKNOWN */
+  }
+}
+
+void page_head_make_grpc(struct page_head *out, enum page page) {
+  const struct page_entry *e = entry_of(page);
+  size_t n = 0;
+  memset(out, 0, sizeof *out);
+  metric_page((unsigned)e->page);
+  str_fmt(out->code, sizeof out->code, "BEAM-%u", (unsigned)e->page);
+  str_copy(out->status, sizeof out->status, grpc_status(e->status));
+  str_fmt(out->message, sizeof out->message, "%s: %s", out->code, e->title);
+  out->fields[n++] = (struct http_field){SPAN("Content-Type"), SPAN("application/grpc")};
+  out->fields[n++] = (struct http_field){SPAN("Grpc-Status"), span_of(out->status)};
+  out->fields[n++] = (struct http_field){SPAN("Grpc-Message"), span_of(out->message)};
+  out->fields[n++] = (struct http_field){SPAN("Beam-Error"), span_of(out->code)};
+  out->head.status = 200;
+  out->head.minor = 1;
+  out->head.reason = span_of(http_reason(200));
+  out->head.fields = out->fields;
+  out->head.fields_n = n;
+}
+
 void page_answer_with(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
                       const char *detail, const struct http_field *more, size_t more_n) {
   char text[PAGE_BYTES];
   bool json = page_wants_json(request);
-  size_t n = page_render(page, json, detail, text, sizeof text);
   struct page_head head;
+  if (page_is_grpc(request)) {
+    page_head_make_grpc(&head, page);
+    for (size_t i = 0; i < more_n && i < PAGE_MORE_FIELDS; i++)
+      head.fields[head.head.fields_n++] = more[i];
+    http_answer(l, front, request, &head.head, NULL, 0);
+    return;
+  }
+  size_t n = page_render(page, json, detail, text, sizeof text);
   page_head_make(&head, page, json, n);
   for (size_t i = 0; i < more_n && i < PAGE_MORE_FIELDS; i++)
     head.fields[head.head.fields_n++] = more[i];

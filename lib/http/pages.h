@@ -37,6 +37,7 @@ enum page {
   PAGE_LINK_LOST = 5024,       /* the agent went away before the response began */
   PAGE_LOCAL_UNTRUSTED = 5025, /* the local service's certificate is not trusted by the agent */
   PAGE_LOCAL_TLS = 5026,       /* no TLS connection to the local service came about */
+  PAGE_LOCAL_H2 = 5027,        /* the local service does not speak HTTP/2, which gRPC needs */
   PAGE_NO_LINK = 5031,         /* the agent is reconnecting: Retry-After */
   PAGE_OVERLOADED = 5032,      /* a limit of the relay was reached: Retry-After */
   PAGE_LOCAL_TIMEOUT = 5041,   /* the local service did not answer in time */
@@ -56,22 +57,26 @@ page_find(unsigned code); /* NULL: unknown (an ERROR frame from a newer agent: u
 
 struct http_end;
 struct loop;
-/* Answer `front` with a page: HTML or JSON by the request's Accept; nothing of the request is reflected. `detail` (may be NULL) is our own text, such as the local port. */
+/* Answer `front` with a page: HTML or JSON by the request's Accept, a status for gRPC; nothing of the request is reflected. `detail` (may be NULL) is our own text, such as the local port. */
 void page_answer(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
                  const char *detail);
 /* The same with fields of the caller's (PAGE_MORE_FIELDS at most), such as WWW-Authenticate. */
 void page_answer_with(struct loop *l, struct http_end *front, const struct http_head *request, enum page page,
                       const char *detail, const struct http_field *more, size_t more_n);
 enum { PAGE_MORE_FIELDS = 6 };
+bool page_is_grpc(
+    const struct http_head *request); /* Content-Type is application/grpc or of its kind; gRPC-Web is not */
 bool page_wants_json(const struct http_head *request); /* Accept asks for JSON and not for HTML */
 
 /* The head of a page's response, which is counted as shown. Points into itself: do not copy. */
 struct page_head {
   struct http_head head;
   struct http_field fields[9 + PAGE_MORE_FIELDS]; /* the last ones are for who made it */
-  char code[16], length[24], retry[8];
+  char code[16], length[24], retry[8], status[4], message[80];
 };
 void page_head_make(struct page_head *out, enum page page, bool json, size_t body_length);
+/* The same for a gRPC client, which does not look at other statuses: 200 without a body, the status and the reason as trailers, which stand in the head then. */
+void page_head_make_grpc(struct page_head *out, enum page page);
 /* The page's body for a front that must write it itself. Returns its length (always < cap for cap >= 4096). */
 size_t page_render(enum page page, bool json, const char *detail, char *out, size_t cap);
 enum { PAGE_BYTES = 4096 };

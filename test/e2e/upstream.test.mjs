@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
+import http2 from 'node:http2';
 import https from 'node:https';
 import path from 'node:path';
 import test from 'node:test';
@@ -118,6 +119,158 @@ test('a local service that speaks https', async (t) => {
     const bad = await start();
     assert.equal(bad.code, 2, bad.stderr);
     assert.match(bad.stderr, /BEGIN CERTIFICATE/);
+  });
+});
+
+/** What a service over HTTP/2 does with each path. */
+function overHttp2(seen) {
+  return (stream, headers) => {
+    const path = headers[':path'];
+    stream.on('error', () => {});
+    seen.push(headers);
+    if (path === '/echo') {
+      stream.respond({ ':status': 200, 'x-length': headers['content-length'] ?? 'none' }, { waitForTrailers: true });
+      let trailers = {};
+      stream.on('trailers', (t) => (trailers = t));
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': trailers['x-mine'] ?? 'no trailers came' }));
+      stream.pipe(stream);
+    } else if (path === '/hints') {
+      stream.additionalHeaders({ ':status': 103, link: '</a.css>; rel=preload' });
+      stream.respond({ ':status': 200 });
+      stream.end('hinted');
+    } else if (path === '/refuse' && !seen.some((h) => h.refused)) {
+      headers.refused = true;
+      stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+    } else if (path === '/goaway' && !seen.some((h) => h.goaway)) {
+      headers.goaway = true;
+      stream.session.goaway(0, stream.id - 2);
+      stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
+    } else if (path === '/reset') {
+      stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    } else if (path === '/cut') {
+      stream.respond({ ':status': 200 });
+      stream.write('begun', () => stream.destroy(new Error('cut')));
+    } else if (path === '/early') {
+      stream.respond({ ':status': 413 });
+      stream.end('enough');
+    } else if (path === '/none') {
+      stream.respond({ ':status': 204 }, { endStream: true });
+    } else {
+      stream.respond({ ':status': 200, 'content-type': 'application/json', 'set-cookie': ['a=1', 'b=2'] });
+      stream.end(JSON.stringify({ headers, encrypted: !!stream.session.encrypted }));
+    }
+  };
+}
+
+async function http2Cases(t, s, seen, scheme, authority) {
+  await t.test('requests and responses', async () => {
+    const { status, headers, text } = await s.visit('/a?b=c', { headers: { cookie: 'x=1', te: 'trailers' } });
+    assert.equal(status, 200);
+    assert.deepEqual(headers['set-cookie'], ['a=1', 'b=2']);
+    const h = JSON.parse(text).headers;
+    assert.equal(h[':method'], 'GET');
+    assert.equal(h[':path'], '/a?b=c');
+    assert.equal(h[':scheme'], scheme);
+    assert.equal(h[':authority'], authority);
+    assert.equal(h.host, undefined);
+    assert.equal(h.cookie, 'x=1');
+    assert.equal(h['x-forwarded-host'], s.name);
+    const head = await s.visit('/', { method: 'HEAD' });
+    assert.deepEqual([head.status, head.body.length], [200, 0]);
+    assert.equal((await s.visit('/none')).status, 204);
+  });
+
+  await t.test('bodies both ways, with and without a length, and trailers', async () => {
+    const body = Buffer.alloc(3_000_000, 'abcdefg');
+    const known = await s.visit('/echo', { method: 'POST', body, headers: { 'content-length': body.length } });
+    assert.ok(known.body.equals(body));
+    assert.equal(known.headers['x-length'], String(body.length));
+    const answer = await new Promise((done, failed) => {
+      const request = s.request('/echo', { method: 'POST', headers: { 'transfer-encoding': 'chunked', trailer: 'x-mine' } });
+      request.on('error', failed).on('response', (response) => {
+        const parts = [];
+        response.on('data', (p) => parts.push(p)).on('end', () => done({ body: Buffer.concat(parts), trailers: response.trailers, headers: response.headers }));
+      });
+      request.addTrailers({ 'x-mine': 'seven' });
+      request.end(body);
+    });
+    assert.ok(answer.body.equals(body));
+    assert.equal(answer.headers['x-length'], 'none');
+    assert.equal(answer.trailers['x-sum'], 'seven');
+  });
+
+  await t.test('early hints', async () => {
+    const hints = [];
+    await new Promise((done, failed) => {
+      const request = s.request('/hints');
+      request.on('information', (i) => hints.push([i.statusCode, i.headers.link])).on('error', failed).on('response', (r) => r.resume().on('end', done));
+      request.end();
+    });
+    assert.deepEqual(hints, [[103, '</a.css>; rel=preload']]);
+  });
+
+  await t.test('what the service did not process goes out again; what it reset does not', async () => {
+    assert.equal((await s.visit('/refuse')).status, 200);
+    assert.equal(seen.filter((h) => h[':path'] === '/refuse').length, 2);
+    assert.equal((await s.visit('/goaway')).status, 200);
+    assert.equal((await s.visit('/goaway')).status, 200);
+    const reset = await s.visit('/reset');
+    assert.deepEqual([reset.status, reset.headers['beam-error']], [502, 'BEAM-5022']);
+    assert.equal(seen.filter((h) => h[':path'] === '/reset').length, 1);
+    await assert.rejects(s.visit('/cut'));
+  });
+
+  await t.test('an answer before the body was read', async () => {
+    const { status, text } = await s.visit('/early', { method: 'POST', body: Buffer.alloc(2_000_000) }).catch((e) => (e.code === 'EPIPE' || e.code === 'ECONNRESET' ? { status: 413, text: 'enough' } : Promise.reject(e)));
+    assert.deepEqual([status, text], [413, 'enough']);
+  });
+
+  await t.test('a hundred and fifty at once', async () => {
+    const all = await Promise.all(Array.from({ length: 150 }, (_, i) => s.visit(`/many${i}`)));
+    all.forEach((one, i) => assert.equal(JSON.parse(one.text).headers[':path'], `/many${i}`));
+  });
+}
+
+test('a local service that speaks HTTP/2 without TLS', async (t) => {
+  const r = await rig(t);
+  const seen = [];
+  const server = http2.createServer({ settings: { maxConcurrentStreams: 20 } });
+  server.on('stream', overHttp2(seen));
+  const port = await listen(t, server);
+  const s = await agentFor(t, r, port, ['--upstream-protocol', 'h2c']);
+  await http2Cases(t, s, seen, 'http', `localhost:${port}`);
+  const plain = await serve(t, what);
+  const b = await agentFor(t, r, plain.port, ['--upstream-protocol', 'h2c']);
+  assert.equal((await b.visit('/')).headers['beam-error'], 'BEAM-5027');
+});
+
+test('a local service that chooses HTTP/2 over TLS', async (t) => {
+  const r = await rig(t);
+  const seen = [];
+  const cert = certificate(r.dir, 'localhost', 'DNS:localhost');
+  const server = http2.createSecureServer({ key: cert.key, cert: cert.cert, allowHTTP1: true });
+  server.on('stream', overHttp2(seen));
+  const sockets = new WebSocketServer({ server });
+  sockets.on('connection', (socket) => socket.on('message', (m) => socket.send(`echo ${m}`)));
+  const port = await listen(t, server);
+  const s = await agentFor(t, r, `https://localhost:${port}`, ['--upstream-ca', cert.file]);
+  await http2Cases(t, s, seen, 'https', `localhost:${port}`);
+
+  await t.test('WebSocket goes over HTTP/1.1', async () => {
+    const socket = new WebSocket(s.url.replace('https', 'wss'), { ca: s.base.ca, servername: s.name, lookup: (_, o, done) => (o.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4)) });
+    const answer = await new Promise((done, failed) => {
+      socket.on('error', failed).on('open', () => socket.send('hi')).on('message', (m) => done(String(m)));
+    });
+    socket.terminate();
+    assert.equal(answer, 'echo hi');
+  });
+
+  await t.test('HTTP/1.1 alone, if that is said', async (t) => {
+    server.on('request', (request, response) => request.httpVersion === '1.1' && response.end(request.httpVersion));
+    const one = await agentFor(t, r, port, ['--upstream-protocol', 'https', '--upstream-insecure']);
+    assert.equal(JSON.parse((await one.visit('/')).text).headers[':scheme'], 'https');
+    const other = await agentFor(t, r, `https://localhost:${port}`, ['--upstream-protocol', 'http1', '--upstream-insecure']);
+    assert.equal((await other.visit('/')).text, '1.1');
   });
 });
 

@@ -75,6 +75,11 @@ static struct beam_relay_config relay_config(const struct options *o, const char
   c.tls_key = o->tls_key;
   c.agent_token_file = o->agent_token_file;
   c.open = o->open;
+  c.visitor_connections = o->visitor_connections;
+  c.visitor_requests = o->visitor_requests;
+  c.tunnel_connections = o->tunnel_connections;
+  c.tunnel_requests = o->tunnel_requests;
+  c.min_body_rate = o->min_body_rate;
   c.drain_to = o->drain_to;
   c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;
   return c;

@@ -115,6 +115,12 @@ static int set_value(struct options *o, const struct opt *opt, const char *text,
                   "%s: \"%.60s\" is no such number", where, text);
     *(unsigned *)field = number;
     return 0;
+  case OPT_COUNT:
+    if (!parse_number(text, 99999, &number) || number == 0)
+      return fail(e, BEAM_ERR_INVALID, "give a number from 1 to 99999", "%s: \"%.60s\" is no such number",
+                  where, text);
+    *(unsigned *)field = number;
+    return 0;
   case OPT_CHOICE:
     if (!is_choice(opt->choices, text))
       return fail(e, BEAM_ERR_INVALID, NULL, "%s: \"%.60s\" is none of %s", where, text, opt->choices);

@@ -46,6 +46,7 @@ struct options {
   /* relay */
   const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors, *drain_to;
   bool open, replace;
+  unsigned visitor_connections, visitor_requests, tunnel_connections, tunnel_requests, min_body_rate;
   /* all */
   const char *data, *config, *log_level;
   bool json, quiet, verbose, help, version;

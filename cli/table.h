@@ -12,6 +12,7 @@ enum opt_kind {
   OPT_PORT,    /* 1-65535 */
   OPT_NUMBER,  /* 0-64 */
   OPT_SECONDS, /* 1-600 */
+  OPT_COUNT,   /* 1-99999 */
   OPT_CHOICE   /* one of `choices`, which has commas */
 };
 

@@ -20,6 +20,10 @@
   32u /* informational responses before a final one: early hints come in twos and threes */
 #define LIMIT_UPSTREAM_HEAD_MS 120000u /* first byte of the response: long polls and debuggers are slow */
 
+#define LIMIT_BODY_RATE                                                                                      \
+  240u /* bytes a second of a request's body before its answer begins: a phone at the edge of its net sends more */
+#define LIMIT_BODY_MS                                                                                        \
+  20000u /* ... on average since it last kept to that: a pause of so long is a slow body, not a bad minute */
 #define LIMIT_STALL_MS                                                                                       \
   600000u /* a visitor that takes nothing of its response: a paused film goes on within ten minutes */
 #define LIMIT_STALL_LOW_MS 10000u /* ... while memory is short */
@@ -104,6 +108,9 @@
 #define LIMIT_ACCEPT_PAUSE_MS                                                                                \
   100u /* out of descriptors: newcomers wait in the backlog this long, then we look again */
 
+#define LIMIT_TCP_IDLE_S                                                                                     \
+  60 /* a connection's silence before the kernel asks whether the other end is there, four times, 15 s apart */
+
 #define LIMIT_UDP_BUFFER                                                                                     \
   (4u * 1024 * 1024) /* a UDP socket's, in the kernel, each way: 30 ms of 1 Gbit/s while the loop is busy */
 
@@ -174,7 +181,12 @@
 #define LIMIT_WORKERS 64u     /* more loops than any machine we know has use for */
 #define LIMIT_VISITORS 16000u /* connections a process: below the common hard limit of 20,000 descriptors */
 #define LIMIT_VISITORS_PER_ADDR 512u /* one address: an office behind NAT fits, a flood does not */
-#define LIMIT_SESSIONS 20000u        /* agents a relay */
+#define LIMIT_REQUESTS_PER_ADDR                                                                              \
+  2048u /* requests under way of one address: twenty browsers with a hundred streams each */
+#define LIMIT_REQUESTS_PER_TUNNEL                                                                            \
+  4096u /* requests under way to one tunnel, on all its links: what a link has streams for */
+#define LIMIT_CONNECTIONS_PER_TUNNEL 4096u /* the same of a TCP or TLS tunnel */
+#define LIMIT_SESSIONS 20000u              /* agents a relay */
 #define LIMIT_ROUTES_IDLE                                                                                    \
   20000u /* names whose agent is gone that are remembered for an hour, route and certificate, 6 KB each: all sessions' */
 #define LIMIT_TUNNELS_PER_SESSION 32u /* a beam.yml with more is a mistake */

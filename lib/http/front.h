@@ -5,6 +5,7 @@
 #ifndef HTTP_FRONT_H
 #define HTTP_FRONT_H
 
+#include "base/limits.h"
 #include "http/exchange.h"
 #include "io/stream.h"
 
@@ -28,7 +29,27 @@ struct front_conf {
       void *user,
       struct front *f); /* it freed itself; for the owner's list and counters. From the task queue */
   void *user;
+  unsigned body_rate; /* bytes a second that a request's body must have until its answer begins; 0: any */
 };
+
+/* Does the visitor send its body fast enough? Asked every few seconds of a request whose answer has not begun. */
+struct front_pace {
+  uint64_t since;  /* ms: until when it was */
+  uint64_t passed; /* of the body, then */
+};
+/* `owes`: the visitor is who is waited for, not the service. False: too slow for LIMIT_BODY_MS. */
+static inline bool front_in_time(struct front_pace *p, unsigned rate, uint64_t passed, bool owes,
+                                 uint64_t now) {
+  if (owes && (passed - p->passed) * 1000 < rate * (now - p->since))
+    return now - p->since < LIMIT_BODY_MS;
+  *p = (struct front_pace){now, passed};
+  return true;
+}
+/* gRPC keeps a request open to say something later: it is never slow. */
+static inline bool front_may_be_slow(const struct http_head *h) {
+  const struct http_field *f = http_field_find(h, "content-type");
+  return f && f->value.n >= 16 && span_ieq((struct span){f->value.p, 16}, SPAN("application/grpc"));
+}
 
 /* Finish: idle closes now, busy after what is in flight, and says so (Connection: close, GOAWAY). */
 static inline void front_drain(struct front *f) {

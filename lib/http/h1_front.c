@@ -20,8 +20,12 @@
 #include "base/log.h"
 #include "http/forward.h"
 #include "http/h1_body.h"
+#include "io/budget.h"
+#include "obs/metrics.h"
 
 enum phase { HEAD, BUSY };
+
+enum { WATCH_MS = 5000 }; /* slow bodies, and responses that nobody takes, are looked for so often */
 
 struct h1_front {
   struct http_end end;
@@ -43,7 +47,10 @@ struct h1_front {
   bool last;       /* no request after this one, or the next */
   bool head_timer; /* the timer runs for a head, not for keep-alive */
   /* of the exchange: */
-  bool keep; /* the connection may serve another */
+  struct front_pace pace;
+  uint64_t moved; /* the visitor last took something of the response, or nothing was waiting for it */
+  bool unhurried; /* its body may be slow */
+  bool keep;      /* the connection may serve another */
   bool json;
   bool no_body; /* HEAD: the response has none */
   bool old;     /* an HTTP/1.0 visitor */
@@ -311,7 +318,11 @@ static void reset_exchange(struct h1_front *f) {
   f->failing = PAGE_NONE;
   h1_in_start(&f->in, HTTP_BODY_NONE, 0);
   h1_out_start(&f->out, HTTP_BODY_NONE, 0);
-  timer_stop(&f->timer);
+  f->moved = now(f);
+  f->pace = (struct front_pace){f->moved, 0};
+  f->unhurried = !f->conf.body_rate;
+  if (timer_start(&f->timer, WATCH_MS))
+    kill_soon(f, BEAM_ERR_NOMEM);
 }
 
 /* A head that is none: nothing after it can be told apart, so the page is the last thing said. */
@@ -353,6 +364,7 @@ static void begin(struct h1_front *f, struct h1_message *m) {
   f->old = h->minor == 0;
   f->expects = m->expect_100 && m->body != HTTP_BODY_NONE;
   f->asks = m->upgrade;
+  f->unhurried = f->unhurried || m->upgrade || front_may_be_slow(h);
   f->keep = m->keep_alive && !f->last;
   f->read_whole = m->body == HTTP_BODY_NONE;
   f->req_closed = !more;
@@ -443,6 +455,7 @@ static void finish(struct h1_front *f) {
   f->phase = HEAD;
   f->scanned = 0;
   f->head_timer = false;
+  timer_stop(&f->timer);
   if (stream_waiting(f->s) || stream_at_end(f->s) || f->draining)
     soon(f);
   else if (timer_start(&f->timer, LIMIT_KEEPALIVE_MS))
@@ -487,6 +500,7 @@ static void on_step(void *arg) {
 static void on_writable(void *user) {
   struct h1_front *f = user;
   f->depth++;
+  f->moved = now(f);
   if (h1_out_flush(&f->out))
     http_send_want(&f->end);
   work(f);
@@ -500,10 +514,39 @@ static void on_closed(void *user, int reason) {
   leave(f);
 }
 
+static bool body_in_time(struct h1_front *f) {
+  if (f->unhurried || f->read_whole || f->req_closed || f->answered || f->expects)
+    return true;
+  bool owes = !stream_waiting(f->s) && f->end.peer && http_room(&f->end) > 0;
+  return front_in_time(&f->pace, f->conf.body_rate, f->in.passed, owes, now(f));
+}
+
+/* Nothing of what waits for the visitor left for so long: a paused film goes on within ten minutes. */
+static bool is_stalled(struct h1_front *f) {
+  bool low = budget_left(&budget_pool) < budget_pool.cap / 8;
+  if (!evbuffer_get_length(f->out.pend) && (!f->answered || f->resp_done || stream_room(f->s)))
+    f->moved = now(f);
+  return now(f) - f->moved >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS);
+}
+
+static void watch(struct h1_front *f) {
+  if (is_stalled(f)) {
+    metric_add(METRIC_STALLED, 1);
+    kill_soon(f, BEAM_ERR_TIMEOUT);
+  } else if (!body_in_time(f)) {
+    f->keep = false;
+    fail(f, PAGE_SLOW_BODY);
+  }
+  if (!f->kill && timer_start(&f->timer, WATCH_MS))
+    kill_soon(f, BEAM_ERR_NOMEM);
+}
+
 static void on_timer(void *arg) {
   struct h1_front *f = arg;
   f->depth++;
-  if (f->head_timer && stream_waiting(f->s))
+  if (f->phase == BUSY)
+    watch(f);
+  else if (f->head_timer && stream_waiting(f->s))
     refuse(f, PAGE_SLOW_HEAD, NULL);
   else
     die(f, 0);

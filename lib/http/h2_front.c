@@ -10,6 +10,7 @@
 #include "http/h2_conn.h"
 #include "io/block.h"
 #include "io/budget.h"
+#include "obs/metrics.h"
 
 static struct h2_conn *of_base(const struct front *b) {
   return (struct h2_conn *)b;
@@ -71,6 +72,7 @@ bool h2_conn_spend(struct h2_conn *c) {
   }
   if (!c->calm) {
     c->calm = 1;
+    metric_add(METRIC_FLOODS, 1);
     log_limited(BEAM_LOG_WARN, "http", "http2 visitor: a flood of frames that move nothing");
     nghttp2_session_terminate_session(c->ng, NGHTTP2_ENHANCE_YOUR_CALM);
     h2_conn_flush_soon(c);

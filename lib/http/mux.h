@@ -87,6 +87,7 @@ struct mux_request {
   struct evbuffer *in, *out;     /* body bytes: received and not taken; written and not sent */
   size_t in_held, out_held;      /* charged to the pool */
   uint64_t moved;                /* ms: response bytes last left */
+  struct front_pace pace;        /* of the request's body */
   uint64_t left;                 /* of the response, when it has a length */
   enum page fault;               /* of the head: answered with this page */
   enum page failing;             /* the peer broke the rules: fail the exchange, once off its stack */
@@ -96,6 +97,7 @@ struct mux_request {
   unsigned json : 1, grpc : 1, no_body : 1, has_length : 1;
   unsigned asks : 1, upgraded : 1;
   unsigned has_trailers : 1, has_out_trailers : 1;
+  unsigned unhurried : 1;  /* the request's body may be slow */
   unsigned read_whole : 1; /* the visitor's end came */
   unsigned req_closed : 1; /* our request ended, or the peer said stop */
   unsigned answered : 1;   /* a final head went out */

@@ -8,6 +8,7 @@
 #include "http/mux.h"
 #include "io/block.h"
 #include "io/budget.h"
+#include "obs/metrics.h"
 #include "wire/ws.h"
 
 static const struct http_end_ops front_ops;
@@ -317,6 +318,9 @@ static void begin(struct mux_request *r) {
   r->grpc = page_is_grpc(&r->track.head);
   r->no_body = span_eq(r->track.head.method, SPAN("HEAD"));
   r->req_closed = !r->more;
+  r->pace = (struct front_pace){now(r), 0};
+  r->unhurried = !r->c->conf.body_rate || r->asks || front_may_be_slow(&r->track.head) ||
+                 http_field_find(&r->track.head, "expect");
   r->c->conf.handler->request(r->c->conf.handler->user, &r->end, &r->track.head, r->more);
   if (!r->end.peer && !r->resp_done && !r->failing)
     fail(r, PAGE_INTERNAL);
@@ -483,11 +487,21 @@ void mux_request_over(struct mux_request *r, bool in_order) {
   mux_request_soon(r);
 }
 
+static bool body_in_time(struct mux_request *r, uint64_t t) {
+  if (r->unhurried || r->fresh || r->read_whole || r->req_closed || r->answered || r->id < 0)
+    return true;
+  bool owes = !evbuffer_get_length(r->in) && r->end.peer && http_room(&r->end) > 0;
+  return front_in_time(&r->pace, r->c->conf.body_rate, r->track.body_in, owes, t);
+}
+
 /* A visitor that gives no credit holds what was written for it: not for ever, and for a short time when memory is short. */
 void mux_request_tick(struct mux_request *r, uint64_t t, bool low) {
   if (r->id >= 0 && evbuffer_get_length(r->out) &&
       t - r->moved >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS)) {
+    metric_add(METRIC_STALLED, 1);
     fail_soon(r, PAGE_VISITOR_GONE);
     r->answered = 1;
+  } else if (!body_in_time(r, t)) {
+    fail_soon(r, PAGE_SLOW_BODY);
   }
 }

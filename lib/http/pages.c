@@ -50,6 +50,8 @@ static const struct page_entry pages[] = {
      "Whoever owns it has to start it again. If that is you: run beam with the port of your app."},
     {PAGE_SLOW_HEAD, 408, "The request took too long", "The head of the request did not arrive in time.",
      "Try again. If the network is slow, send fewer or smaller header fields."},
+    {PAGE_SLOW_BODY, 408, "The request took too long", "The body of the request came too slowly.",
+     "Try again over a faster network, or send the body in smaller requests."},
     {PAGE_BODY_TOO_LARGE, 413, "The upload is too large",
      "The owner of this tunnel takes requests only up to a certain size.",
      "Send less at once, or ask the owner for more."},
@@ -59,6 +61,9 @@ static const struct page_entry pages[] = {
     {PAGE_RATE, 429, "Too many requests",
      "The owner of this tunnel takes only so many requests from one address.",
      "Wait a little, then try again."},
+    {PAGE_TOO_MANY, 429, "Too many requests at once",
+     "More requests from this address are under way than this relay takes.",
+     "Wait until some of them are answered, then try again."},
     {PAGE_HEAD_TOO_LARGE, 431, "The request's header is too large",
      "The header has more than 64 KiB or more than 128 fields.",
      "Clear the cookies of this site, or send fewer header fields."},
@@ -96,6 +101,8 @@ static const struct page_entry pages[] = {
     {PAGE_NO_LINK, 503, "The tunnel is reconnecting",
      "The machine behind this tunnel is not connected at the moment.", "Reload this page in a few seconds."},
     {PAGE_OVERLOADED, 503, "Too busy", "A limit of this relay was reached.", "Try again in a few seconds."},
+    {PAGE_TUNNEL_BUSY, 503, "This tunnel is busy",
+     "More requests to this tunnel are under way than this relay takes.", "Try again in a few seconds."},
     {PAGE_LOCAL_TIMEOUT, 504, "The app did not answer in time",
      "The local app accepted nothing, or did not answer, for too long.",
      "Look at the app's own log: it may be stuck, or stopped in a debugger."},
@@ -262,7 +269,7 @@ void page_head_make(struct page_head *out, enum page page, bool json, size_t bod
                                          SPAN("default-src 'none'; style-src 'unsafe-inline'")};
   out->fields[n++] = (struct http_field){SPAN("Referrer-Policy"), SPAN("no-referrer")};
   out->fields[n++] = (struct http_field){SPAN("Beam-Error"), span_of(out->code)};
-  if (e->status == 503) {
+  if (e->status == 503 || e->page == PAGE_TOO_MANY) {
     str_copy(out->retry, sizeof out->retry, "2"); /* seconds: an agent is back within one or two */
     out->fields[n++] = (struct http_field){SPAN("Retry-After"), span_of(out->retry)};
   }

@@ -25,9 +25,11 @@ enum page {
   PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
   PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
   PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */
+  PAGE_SLOW_BODY = 4082,      /* the body came too slowly, before the answer began */
   PAGE_BODY_TOO_LARGE = 4131, /* more than the owner takes */
   PAGE_MISDIRECTED = 4211,    /* authority is not covered by the served certificate */
   PAGE_RATE = 4291,           /* more requests than the owner takes from one address: Retry-After */
+  PAGE_TOO_MANY = 4292,       /* more requests at once than one address may have: Retry-After */
   PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
   PAGE_UNSUPPORTED = 5011,     /* method or coding that we do not implement */
@@ -40,6 +42,7 @@ enum page {
   PAGE_LOCAL_H2 = 5027,        /* the local service does not speak HTTP/2, which gRPC needs */
   PAGE_NO_LINK = 5031,         /* the agent is reconnecting: Retry-After */
   PAGE_OVERLOADED = 5032,      /* a limit of the relay was reached: Retry-After */
+  PAGE_TUNNEL_BUSY = 5033,     /* more requests at once than one tunnel may have: Retry-After */
   PAGE_LOCAL_TIMEOUT = 5041,   /* the local service did not answer in time */
   PAGE_VERSION = 5051,         /* HTTP version not supported */
   PAGE_TRUNCATED =

@@ -243,13 +243,20 @@ struct edge {
   struct rewrite_edge conf;
 };
 
+static void edge_free(struct http_filter *f) {
+  struct edge *e = (struct edge *)f;
+  if (e->conf.over)
+    e->conf.over(&e->conf);
+  free(e);
+}
+
 static int edge_response(struct http_filter *f, const struct http_head *in, struct http_head *out) {
   return rewrite_edge(&((struct edge *)f)->conf, in, out);
 }
 
 int rewrite_edge_join(struct loop *l, const struct rewrite_edge *conf, struct http_end *front,
                       struct http_end *upstream) {
-  static const struct http_filter_ops ops = {.response = edge_response, .free = on_free};
+  static const struct http_filter_ops ops = {.response = edge_response, .free = edge_free};
   struct edge *e = calloc(1, sizeof *e);
   if (!e)
     return BEAM_ERR_NOMEM;

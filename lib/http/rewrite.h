@@ -28,6 +28,8 @@ int rewrite_join(struct loop *l, const struct rewrite_origins *o, struct http_en
 struct rewrite_edge {
   const char *base; /* borrowed for the exchange's life */
   char alt[40];
+  void (*over)(struct rewrite_edge *e); /* the exchange is over; may be NULL. Not after a join that failed */
+  void *held[2];                        /* for that */
 };
 int rewrite_edge(const struct rewrite_edge *e, const struct http_head *in, struct http_head *out);
 /* Join front and upstream with that between them. NOMEM (nothing is joined). */

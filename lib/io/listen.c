@@ -102,7 +102,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg) {
 /* --- making --- */
 
 void sock_keepalive(int fd) {
-  int on = 1, idle = 60, every = 15, times = 4;
+  int on = 1, idle = LIMIT_TCP_IDLE_S, every = 15, times = 4;
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
   setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);

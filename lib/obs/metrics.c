@@ -121,6 +121,8 @@ static const struct {
     [METRIC_SOCKET_OUT] = {"beam_socket_written_bytes_total", "bytes written to sockets", false},
     [METRIC_DATAGRAMS_STRAY] = {"beam_datagrams_stray_total", "datagrams of links that no stream wanted",
                                 false},
+    [METRIC_STALLED] = {"beam_visitors_stalled_total", "responses given up: the visitor took nothing", false},
+    [METRIC_FLOODS] = {"beam_visitors_flooding_total", "visitors sent away: floods of empty frames", false},
 };
 static const char *const ends[METRIC_ENDS_COUNT] = {
     [METRIC_ENDS_DIAL] = "dial",

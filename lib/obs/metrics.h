@@ -18,6 +18,8 @@ enum metric {
   METRIC_SOCKET_IN,       /* bytes read */
   METRIC_SOCKET_OUT,      /* bytes written */
   METRIC_DATAGRAMS_STRAY, /* datagrams of links that named no stream which takes any */
+  METRIC_STALLED,         /* responses given up because the visitor took nothing of them */
+  METRIC_FLOODS,          /* visitors told to calm down: frames that move nothing */
   METRIC_COUNT
 };
 

@@ -10,6 +10,7 @@
 #include "http/forward.h"
 #include "http/frames.h"
 #include "http/rewrite.h"
+#include "relay/admit.h"
 #include "relay/answers.h"
 #include "relay/drain.h"
 #include "relay/handover.h"
@@ -26,6 +27,7 @@ struct waiting {
   struct loop_timer timer;
   struct http_head head; /* already as it goes to the agent */
   beam_StreamOpen open;
+  struct admit_ticket ticket;
   bool more, ended;
 };
 
@@ -89,14 +91,22 @@ static void offer_h3(struct worker *w, const struct http_head *h, bool tls, char
     str_fmt(alt, cap, "h3=\":%u\"; ma=86400", port ? port : 443);
 }
 
-/* A tunnel is nobody we trust: what it says for everybody's names does not pass. */
-static int join(struct worker *w, const struct http_head *h, bool tls, struct http_end *front,
-                struct http_end *up) {
-  struct rewrite_edge e = {.base = w->relay->conf.domain};
+static void on_over(struct rewrite_edge *e) {
+  struct admit_ticket t = {e->held[0], e->held[1]};
+  admit_return(&t);
+}
+
+/* A tunnel is nobody we trust: what it says for everybody's names does not pass. The ticket is the exchange's from now on. */
+static int join(struct worker *w, const struct http_head *h, bool tls, struct admit_ticket *t,
+                struct http_end *front, struct http_end *up) {
+  struct rewrite_edge e = {.base = w->relay->conf.domain, .over = on_over, .held = {t->guest, t->stats}};
   offer_h3(w, h, tls, e.alt, sizeof e.alt);
   int err = rewrite_edge_join(w->loop, &e, front, up);
-  if (err)
+  if (err) {
     up->ops->abort(up, PAGE_OVERLOADED);
+    admit_return(t);
+  }
+  *t = (struct admit_ticket){0};
   return err;
 }
 
@@ -109,6 +119,7 @@ static enum page page_of(int err) {
 static void waiting_free(struct waiting *q) {
   DL_DELETE(q->w->waiting, q);
   timer_stop(&q->timer);
+  admit_return(&q->ticket);
   http_head_free(&q->head);
   free(q);
 }
@@ -146,9 +157,11 @@ static void waiting_go(struct waiting *q, const struct route_view *route) {
   struct http_head head = q->head;
   memset(&q->head, 0, sizeof q->head);
   bool more = q->more, ended = q->ended, open_tls = q->open.tls;
+  struct admit_ticket ticket = q->ticket;
+  q->ticket = (struct admit_ticket){0};
   q->end.peer = NULL;
   waiting_free(q);
-  if (join(w, &head, open_tls, front, up)) {
+  if (join(w, &head, open_tls, &ticket, front, up)) {
     front->peer = NULL;
     page_answer(w->loop, front, &head, PAGE_OVERLOADED, NULL);
     http_head_free(&head);
@@ -210,7 +223,7 @@ static unsigned waiting_count(struct worker *w) {
 }
 
 static void wait_for_link(struct worker *w, struct http_end *front, struct http_head *head, bool more,
-                          const beam_StreamOpen *open) {
+                          const beam_StreamOpen *open, struct admit_ticket *t) {
   struct waiting *q = waiting_count(w) < LIMIT_PENDING_REQUESTS ? calloc(1, sizeof *q) : NULL;
   if (!q) {
     page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
@@ -227,6 +240,8 @@ static void wait_for_link(struct worker *w, struct http_end *front, struct http_
     page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
     return;
   }
+  q->ticket = *t;
+  *t = (struct admit_ticket){0};
   DL_APPEND(w->waiting, q);
   http_join(front, &q->end);
 }
@@ -266,7 +281,7 @@ static void fill_open(beam_StreamOpen *o, const struct visit *v, const char *nam
 }
 
 static void to_agent(const struct visit *v, const char *name, const struct route_view *route,
-                     struct http_end *front, const struct http_head *h, bool more) {
+                     struct http_end *front, const struct http_head *h, bool more, struct admit_ticket *t) {
   struct worker *w = v->w;
   char authority[300];
   str_fmt(authority, sizeof authority, "%.*s", SPAN_FMT(h->authority));
@@ -281,15 +296,31 @@ static void to_agent(const struct visit *v, const char *name, const struct route
   struct http_end *up;
   int err = route->state == ROUTE_GONE ? BEAM_ERR_NOT_FOUND : connect_agent(w, route, &open, &up);
   if (!err)
-    err = join(w, h, v->tls, front, up);
+    err = join(w, h, v->tls, t, front, up);
   if (!err) {
     http_send_head(front, &head, more);
   } else if (err == BEAM_AGAIN) {
-    wait_for_link(w, front, &head, more, &open);
+    wait_for_link(w, front, &head, more, &open, t);
   } else {
     page_answer(w->loop, front, h, err == BEAM_ERR_NOT_FOUND ? PAGE_NO_LINK : page_of(err), NULL);
   }
   http_head_free(&head);
+}
+
+/* As many at once as one address, and one tunnel, may have. */
+static void admitted(const struct visit *v, const char *name, const struct route_view *route,
+                     struct http_end *front, const struct http_head *h, bool more) {
+  struct relay *r = v->w->relay;
+  const struct beam_relay_config *c = &settings_now(r)->conf;
+  struct admit_ticket t;
+  enum page page = admit_request(v->guest, c->visitor_requests, route->stats, c->tunnel_requests, &t);
+  if (page) {
+    admit_refused(r, page == PAGE_TOO_MANY ? ADMIT_REQUESTS : ADMIT_TUNNEL);
+    page_answer(v->w->loop, front, h, page, NULL);
+    return;
+  }
+  to_agent(v, name, route, front, h, more, &t);
+  admit_return(&t); /* unless somebody has it */
 }
 
 static bool is_state_page(struct span target) {
@@ -330,7 +361,7 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
   else if (is_state_page(h->target))
     answer_state(w, front, h, host, &route);
   else
-    to_agent(v, host, &route, front, h, more);
+    admitted(v, host, &route, front, h, more);
 }
 
 void dispatch_finished(struct worker *w, const struct http_record *rec) {

@@ -18,6 +18,7 @@ struct visit {
       covered; /* 256 bytes the connection keeps: the host last found to be covered (looking it up parses the certificate) */
   const struct sockaddr_storage *peer;
   uint16_t port; /* ours */
+  struct admit_guest *guest;
 };
 
 void dispatch_request(const struct visit *v, struct http_end *front, struct http_head *h, bool more);

@@ -9,6 +9,8 @@
 #include "base/str.h"
 #include "io/pipe.h"
 #include "io/pass.h"
+#include "relay/admit.h"
+#include "relay/settings.h"
 #include "relay/dispatch.h"
 #include "relay/handover.h"
 #include "wire/control.h"
@@ -28,8 +30,10 @@ static void raw_free(struct raw *v) {
   struct worker *w = v->w;
   DL_DELETE(w->raws, v);
   timer_stop(&v->timer);
+  if (v->stats)
+    atomic_fetch_sub(&v->stats->now, 1);
   route_stats_unref(v->stats);
-  admit_leave(w->admit, &v->peer);
+  admit_leave(w->relay->admit, &v->peer);
   atomic_fetch_sub(&w->relay->visitors_now, 1);
   free(v);
 }
@@ -64,6 +68,11 @@ static bool join(struct raw *v) {
     raw_end(v, BEAM_ERR_NOT_FOUND);
     return true;
   }
+  if (route.stats && atomic_load(&route.stats->now) >= settings_now(v->w->relay)->conf.tunnel_connections) {
+    admit_refused(v->w->relay, ADMIT_TUNNEL_CONNECTIONS);
+    raw_end(v, BEAM_ERR_LIMIT);
+    return true;
+  }
   int err = dispatch_stream(v->w, &route, &v->open, &to);
   if (err == BEAM_AGAIN)
     return false;
@@ -72,6 +81,8 @@ static bool join(struct raw *v) {
     return true;
   }
   v->stats = route_stats_ref(route.stats);
+  if (v->stats)
+    atomic_fetch_add(&v->stats->now, 1);
   timer_stop(&v->timer);
   struct stream *from = v->s;
   v->s = NULL;
@@ -94,9 +105,14 @@ static const struct stream_events events = {on_readable, NULL, on_closed};
 static void take(struct worker *w, struct stream *s, beam_StreamKind kind, const char *name, const char *sni,
                  const struct sockaddr_storage *peer, const char *local) {
   bool full = atomic_load(&w->relay->visitors_now) >= (int64_t)LIMIT_VISITORS;
-  struct raw *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
+  unsigned most = settings_now(w->relay)->conf.visitor_connections;
+  bool in = !full && admit_enter(w->relay->admit, peer, most);
+  struct raw *v = in ? calloc(1, sizeof *v) : NULL;
   if (!v) {
+    if (in)
+      admit_leave(w->relay->admit, peer);
     atomic_fetch_add(&w->relay->refused, 1);
+    admit_refused(w->relay, full || in ? ADMIT_RELAY : ADMIT_ADDRESS);
     stream_close(s, BEAM_ERR_LIMIT);
     return;
   }

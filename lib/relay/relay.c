@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "base/str.h"
 #include "obs/metrics.h"
+#include "relay/admit.h"
 #include "relay/drain.h"
 #include "relay/handover.h"
 #include "relay/listen_quic.h"
@@ -215,6 +216,8 @@ int relay_start(const struct beam_relay_config *config, struct relay **out, stru
   if (!e)
     e = fresh_new(&r->fresh);
   if (!e)
+    e = admit_new(&r->admit);
+  if (!e)
     e = store_open(r->conf.data_dir, &r->store, err);
   if (!e)
     e = domain_new(r->store, r->conf.domain, &r->domain, err);
@@ -298,6 +301,7 @@ void relay_stop(struct relay *r) {
     settings_free(old);
   }
   fresh_free(r->fresh);
+  admit_free(r->admit);
   ca_free(r->ca);
   free_strings(r);
   handover_fini(r);
@@ -375,6 +379,11 @@ size_t relay_metrics(struct relay *r, char *out, size_t cap) {
   for (size_t i = 0; i < FLOW_DROPS; i++)
     metrics_labelled(&t, "beam_udp_dropped_total", "datagrams of UDP tunnels lost at the relay", "reason",
                      flow_drop_names[i], i == 0, (int64_t)atomic_load(&r->flow_counts.dropped[i]));
+  for (size_t i = 0; i < ADMIT_REFUSALS; i++)
+    metrics_labelled(&t, "beam_visitors_refused_total", "visitors refused, by the limit that was reached",
+                     "limit", admit_refusal_names[i], i == 0, (int64_t)atomic_load(&r->refusals[i]));
+  metrics_row(&t, "beam_visitor_addresses", "gauge", "addresses that have a connection",
+              (int64_t)admit_addresses(r->admit));
   metrics_write(&t); /* the process's: sockets, bytes, dials */
   return t.len;
 }

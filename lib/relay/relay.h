@@ -68,7 +68,6 @@ struct worker {
   struct udp_port *udp_ports;        /* the same of UDP tunnels */
   struct waiting *waiting;           /* list of requests that wait for a name's next link */
   struct peer_visit *peer_visits;    /* list of streams from other workers whose StreamOpen is being read */
-  struct admit *admit;
   struct audit_gate audit;
   struct loop_timer sweep;
   struct store_op *forgetting; /* worker 0 */
@@ -92,6 +91,8 @@ struct relay {
   struct domain *domain;
   struct certs *certs;
   struct fresh *fresh;
+  struct admit *admit;
+  _Atomic uint64_t refusals[8]; /* by enum admit_refusal */
   struct cert *link_leaf;
   uint8_t quic_key[32];
   struct tls_tickets *tickets;
@@ -145,11 +146,5 @@ void worker_fini(struct worker *w);  /* after the loop stopped */
 void relay_url(const struct relay *r, bool tls, const char *name, char *out, size_t cap);
 struct tls_cert *relay_cert(struct relay *r, const char *sni); /* for visitors: a reference */
 void relay_event(struct relay *r, const char *kind, const char *name, const char *agent, const char *reason);
-
-/* admit.c: connections by visitor address (IPv6 by /64); loopback is not counted. */
-int admit_new(struct admit **out);
-void admit_free(struct admit *a);
-bool admit_enter(struct admit *a, const struct sockaddr_storage *peer); /* false: too many from there */
-void admit_leave(struct admit *a, const struct sockaddr_storage *peer);
 
 #endif

@@ -29,7 +29,8 @@ enum { ROUTE_NAME = 256, ROUTE_OWNER = 32, ROUTE_GROUP = 16 };
 struct route_stats {
   _Atomic unsigned refs;
   _Atomic uint64_t requests, bytes_in, bytes_out, errors;
-  uint64_t created_at; /* seconds since 1970 */
+  _Atomic unsigned now; /* requests, or connections of a TCP or TLS tunnel, under way */
+  uint64_t created_at;  /* seconds since 1970 */
 };
 struct route_stats *route_stats_new(void);
 struct route_stats *route_stats_ref(struct route_stats *s);

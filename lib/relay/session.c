@@ -1,4 +1,5 @@
 #include "relay/session.h"
+#include "relay/admit.h"
 #include "relay/settings.h"
 
 #include <stdlib.h>
@@ -575,18 +576,18 @@ static void on_greeted(void *user, struct link *k, int err, const struct beam_er
 
 void session_start(struct worker *w, struct link *k, const char *addr, const struct sockaddr_storage *peer) {
   struct relay *r = w->relay;
-  bool admitted = admit_enter(w->admit, peer);
+  bool admitted = admit_enter(w->relay->admit, peer, settings_now(w->relay)->conf.visitor_connections);
   struct session *s = admitted ? calloc(1, sizeof *s) : NULL;
   if (!s) {
     if (admitted)
-      admit_leave(w->admit, peer);
+      admit_leave(w->relay->admit, peer);
     link_close(k, admitted ? BEAM_ERR_NOMEM : BEAM_ERR_LIMIT);
     return;
   }
   s->load = route_load_new();
   if (!s->load) {
     free(s);
-    admit_leave(w->admit, peer);
+    admit_leave(w->relay->admit, peer);
     link_close(k, BEAM_ERR_NOMEM);
     return;
   }
@@ -636,7 +637,7 @@ static void session_end(struct session *s, int reason) {
   timer_stop(&s->gauge);
   route_load_unref(s->load);
   link_close(s->link, reason);
-  admit_leave(s->w->admit, &s->peer);
+  admit_leave(r->admit, &s->peer);
   free(s);
 }
 

@@ -13,19 +13,29 @@
 
 /* --- one snapshot --- */
 
+static unsigned of(unsigned given, unsigned normal) {
+  return given ? given : normal;
+}
+
 static int copy(struct settings *s, const struct beam_relay_config *c) {
-  s->conf = (struct beam_relay_config){.size = sizeof s->conf,
-                                       .plain = c->plain,
-                                       .open = c->open,
-                                       .give_descriptors = c->give_descriptors,
-                                       .udp_idle_ms = c->udp_idle_ms,
-                                       .congestion = c->congestion,
-                                       .tls_cert = str_dup(c->tls_cert),
-                                       .tls_key = str_dup(c->tls_key),
-                                       .agent_token_file = str_dup(c->agent_token_file),
-                                       .tcp_ports = str_dup(c->tcp_ports),
-                                       .udp_ports = str_dup(c->udp_ports),
-                                       .drain_to = str_dup(c->drain_to)};
+  s->conf = (struct beam_relay_config){
+      .size = sizeof s->conf,
+      .plain = c->plain,
+      .open = c->open,
+      .give_descriptors = c->give_descriptors,
+      .udp_idle_ms = c->udp_idle_ms,
+      .congestion = c->congestion,
+      .visitor_connections = of(c->visitor_connections, LIMIT_VISITORS_PER_ADDR),
+      .visitor_requests = of(c->visitor_requests, LIMIT_REQUESTS_PER_ADDR),
+      .tunnel_connections = of(c->tunnel_connections, LIMIT_CONNECTIONS_PER_TUNNEL),
+      .tunnel_requests = of(c->tunnel_requests, LIMIT_REQUESTS_PER_TUNNEL),
+      .min_body_rate = of(c->min_body_rate, LIMIT_BODY_RATE),
+      .tls_cert = str_dup(c->tls_cert),
+      .tls_key = str_dup(c->tls_key),
+      .agent_token_file = str_dup(c->agent_token_file),
+      .tcp_ports = str_dup(c->tcp_ports),
+      .udp_ports = str_dup(c->udp_ports),
+      .drain_to = str_dup(c->drain_to)};
   bool whole = !c->tls_cert == !s->conf.tls_cert && !c->tls_key == !s->conf.tls_key &&
                !c->agent_token_file == !s->conf.agent_token_file && !c->tcp_ports == !s->conf.tcp_ports &&
                !c->udp_ports == !s->conf.udp_ports && !c->drain_to == !s->conf.drain_to;

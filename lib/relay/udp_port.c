@@ -7,6 +7,7 @@
 
 #include "base/random.h"
 #include "base/str.h"
+#include "relay/admit.h"
 #include "relay/dispatch.h"
 #include "relay/raw.h"
 #include "relay/settings.h"
@@ -79,11 +80,11 @@ static int open_flow(void *user, const struct sockaddr_storage *peer, const stru
 
 static bool enter(void *user, const struct sockaddr_storage *peer) {
   struct worker *w = ((struct udp_port *)user)->w;
-  return admit_enter(w->admit, peer);
+  return admit_enter(w->relay->admit, peer, settings_now(w->relay)->conf.visitor_connections);
 }
 
 static void leave(void *user, const struct sockaddr_storage *peer) {
-  admit_leave(((struct udp_port *)user)->w->admit, peer);
+  admit_leave(((struct udp_port *)user)->w->relay->admit, peer);
 }
 
 static void ended(void *user, uint64_t in, uint64_t out, int reason) {

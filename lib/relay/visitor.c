@@ -12,6 +12,7 @@
 #include "http/h3_front.h"
 #include "obs/metrics.h"
 #include "quic/quic.h"
+#include "relay/admit.h"
 #include "relay/dispatch.h"
 #include "relay/drain.h"
 #include "relay/raw.h"
@@ -36,6 +37,7 @@ struct visitor {
   bool inner;   /* it came through a WebSocket: an agent, or nobody */
   uint16_t local_port;
   struct sockaddr_storage peer;
+  struct admit_guest *guest;
   char addr[64], addr_port[80], local[80];
   struct sniff hello;
   struct cert *cert;
@@ -54,7 +56,7 @@ static void visitor_end(struct visitor *v, int reason) {
     front_abort(v->front, reason);
   stream_close(v->s, reason);
   cert_unref(v->cert);
-  admit_leave(w->admit, &v->peer);
+  admit_guest_unref(v->guest);
   atomic_fetch_sub(&w->relay->visitors_now, 1);
   free(v);
 }
@@ -71,13 +73,18 @@ static void refuse(struct visitor *v, int reason, const char *what) {
 static struct visitor *admitted(struct worker *w, const struct sockaddr_storage *peer, uint16_t local_port) {
   struct relay *r = w->relay;
   bool full = atomic_load(&r->visitors_now) >= (int64_t)LIMIT_VISITORS;
-  struct visitor *v = !full && admit_enter(w->admit, peer) ? calloc(1, sizeof *v) : NULL;
+  unsigned most = settings_now(r)->conf.visitor_connections;
+  struct admit_guest *guest = full ? NULL : admit_guest_new(r->admit, peer, most);
+  struct visitor *v = guest ? calloc(1, sizeof *v) : NULL;
   if (!v) {
+    admit_guest_unref(guest);
+    admit_refused(r, full || guest ? ADMIT_RELAY : ADMIT_ADDRESS);
     log_limited(BEAM_LOG_WARN, "visitor", "too many connections%s", full ? "" : " from one address");
     atomic_fetch_add(&r->refused, 1);
     return NULL;
   }
   v->w = w;
+  v->guest = guest;
   v->local_port = local_port;
   v->peer = *peer;
   addr_text(peer, false, v->addr, sizeof v->addr);
@@ -89,8 +96,8 @@ static struct visitor *admitted(struct worker *w, const struct sockaddr_storage 
 
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
   struct visitor *v = user;
-  struct visit visit = {v->w,         v->secure, v->addr,    v->addr_port, v->local,
-                        v->hello.sni, v->cert,   v->covered, &v->peer,     v->local_port};
+  struct visit visit = {v->w,    v->secure,  v->addr,  v->addr_port,  v->local, v->hello.sni,
+                        v->cert, v->covered, &v->peer, v->local_port, v->guest};
   v->carries = wslink_asked(h);
   dispatch_request(&visit, front, h, more);
 }
@@ -107,10 +114,14 @@ static void on_front_closed(void *user, struct front *f) {
   visitor_end(v, 0);
 }
 
+static unsigned body_rate(struct visitor *v) {
+  return settings_now(v->w->relay)->conf.min_body_rate;
+}
+
 static void start_front(struct visitor *v, struct stream *s, bool h2) {
   v->stage = FRONT;
   v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
-  struct front_conf conf = {v->secure, &v->handler, on_front_closed, v};
+  struct front_conf conf = {v->secure, &v->handler, on_front_closed, v, body_rate(v)};
   int err = h2 ? h2_front_new(s, &conf, &v->front) : h1_front_new(s, &conf, &v->front);
   if (err)
     visitor_end(v, err);
@@ -132,7 +143,7 @@ void visitor_quic(struct worker *w, struct quic_conn *q, uint16_t local_port) {
   str_copy(v->hello.sni, sizeof v->hello.sni, quic_conn_sni(q));
   v->cert = certs_get_cert(w->relay->certs, v->hello.sni);
   v->handler = (struct http_handler){.request = on_request, .finished = on_finished, .user = v};
-  struct front_conf conf = {true, &v->handler, on_front_closed, v};
+  struct front_conf conf = {true, &v->handler, on_front_closed, v, body_rate(v)};
   int err = h3_front_new(q, &conf, &v->front);
   if (err)
     visitor_end(v, err);

@@ -48,8 +48,7 @@ int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *
   w->loop = loop;
   timer_init(&w->sweep, loop, on_sweep, w);
   hellos_init(&w->hellos, loop);
-  int err = admit_new(&w->admit);
-  return err ? err : timer_start(&w->sweep, SWEEP_MS);
+  return timer_start(&w->sweep, SWEEP_MS);
 }
 
 static void on_accept(void *user, struct stream *s, const struct sockaddr_storage *peer) {
@@ -145,6 +144,5 @@ void worker_close(struct worker *w) {
 
 void worker_fini(struct worker *w) {
   route_clear(&w->routes);
-  admit_free(w->admit);
   loop_free(w->loop);
 }

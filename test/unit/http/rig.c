@@ -231,7 +231,8 @@ struct rig *rig_new_with(enum rig_way way, rig_front front) {
   r->relay = (struct http_handler){
       .request = way == FRAMES ? to_agent : to_service, .finished = finished, .user = r};
   r->agent = (struct http_handler){.request = to_service, .gone = gone, .user = r};
-  struct front_conf conf = {.tls = true, .handler = &r->relay, .closed = front_closed, .user = r};
+  struct front_conf conf = {
+      .tls = true, .handler = &r->relay, .closed = front_closed, .user = r, .body_rate = LIMIT_BODY_RATE};
   assert_int_equal(peer_pair(r->loop, &r->visitor, &s), 0);
   assert_int_equal(front(s, &conf, &r->front), 0);
   rig_run(r);

@@ -1,5 +1,7 @@
 #include "rig.h"
 
+#include "obs/metrics.h"
+
 #define HOST "Host: t.test\r\n"
 #define GET "GET / HTTP/1.1\r\n" HOST "\r\n"
 #define OK "HTTP/1.1 200 OK\r\n"
@@ -134,6 +136,87 @@ static void slow_head(void **state) {
   assert_non_null(strstr(peer_text(&r->visitor), "HTTP/1.1 408 "));
   assert_true(r->visitor.ended);
   rig_free(r);
+}
+
+/* Before the answer begins a body must come; how fast is the visitor's affair only while the service is who waits. */
+static void slow_body(void **state) {
+  (void)state;
+  static const struct {
+    const char *head;
+    unsigned bytes, every_ms; /* what comes */
+    bool begun, stuck;        /* the answer has; the service takes nothing */
+    bool ends;
+  } table[] = {
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999\r\n\r\n", 1, 1000, false, false, true},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999\r\n\r\n", 0, 1000, false, false, true},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999\r\n\r\n", 240, 1000, false, false, false},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999\r\n\r\n", 3600, 15000, false, false, false},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999\r\n\r\n", 1, 1000, true, false, false},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Length: 99999999\r\n\r\n", 0, 1000, false, true, false},
+      {"POST / HTTP/1.1\r\n" HOST "Content-Type: application/grpc+proto\r\nContent-Length: 99999\r\n\r\n", 1,
+       1000, false, false, false},
+      {"POST / HTTP/1.1\r\n" HOST "Expect: 100-continue\r\nContent-Length: 99999\r\n\r\n", 0, 1000, false,
+       false, false},
+      {"GET / HTTP/1.1\r\n" HOST "Connection: upgrade\r\nUpgrade: x\r\n\r\n", 0, 1000, false, false, false},
+      {GET, 0, 1000, false, false, false},
+  };
+  static char some[65536];
+  memset(some, 'x', sizeof some);
+  for (enum rig_way way = DIRECT; way <= FRAMES; way++)
+    for (size_t i = 0; i < ROWS(table); i++) {
+      struct rig *r = rig_new(way);
+      peer_say(&r->visitor, table[i].head);
+      rig_run(r);
+      if (table[i].begun)
+        peer_say(&r->service[0], OK "Content-Length: 5\r\n\r\n");
+      r->service[0].slow = table[i].stuck;
+      size_t n = 1;
+      for (int k = 0; table[i].stuck && n && k < 50; k++) {
+        n = stream_write(r->visitor.s, some, sizeof some);
+        rig_run(r);
+      }
+      for (unsigned ms = 0; ms < 60000 && r->front; ms += table[i].every_ms) {
+        if (table[i].bytes)
+          peer_put(&r->visitor, some, table[i].bytes);
+        rig_wait(r, table[i].every_ms);
+      }
+      if (table[i].ends != !r->front)
+        fail_msg("row %zu, way %d: %s", i, way, r->front ? "lives" : peer_text(&r->visitor));
+      if (table[i].ends) {
+        assert_non_null(strstr(peer_text(&r->visitor), "HTTP/1.1 408 "));
+        assert_non_null(strstr(peer_text(&r->visitor), "Beam-Error: BEAM-4082"));
+        assert_true(r->service[0].dead);
+      }
+      rig_free(r);
+    }
+}
+
+/* A response that nobody takes is given up in the end; one that is taken slowly is not. */
+static void nobody_takes_it(void **state) {
+  (void)state;
+  static char block[16384];
+  for (int slowly = 0; slowly < 2; slowly++) {
+    struct rig *r = rig_new(DIRECT);
+    int64_t stalled = metric_read(METRIC_STALLED);
+    peer_say(&r->visitor, GET);
+    rig_run(r);
+    r->visitor.slow = true;
+    peer_say(&r->service[0], OK "Content-Length: 99999999\r\n\r\n");
+    for (unsigned ms = 0; ms < 2 * LIMIT_STALL_MS && r->front; ms += 60000) {
+      for (size_t n = 1; n;) {
+        n = stream_write(r->service[0].s, block, sizeof block);
+        rig_run(r);
+      }
+      if (slowly) {
+        peer_read(&r->visitor);
+        evbuffer_drain(r->visitor.got, peer_length(&r->visitor));
+      }
+      rig_wait(r, 60000);
+    }
+    assert_int_equal(r->front != NULL, slowly);
+    assert_int_equal(metric_read(METRIC_STALLED) - stalled, !slowly);
+    rig_free(r);
+  }
 }
 
 static void keep_alive_time(void **state) {
@@ -581,6 +664,8 @@ int main(void) {
       cmocka_unit_test(too_large),
       cmocka_unit_test(end_inside_a_head),
       cmocka_unit_test(slow_head),
+      cmocka_unit_test(slow_body),
+      cmocka_unit_test(nobody_takes_it),
       cmocka_unit_test(keep_alive_time),
       cmocka_unit_test(pipelined),
       cmocka_unit_test(a_thousand_pages),

@@ -142,7 +142,8 @@ static void silent_service(void **state) {
   rig_free(r);
 
   r = rig_new(DIRECT); /* a slow upload is no silence; a slow body neither */
-  peer_say(&r->visitor, "POST / HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n");
+  peer_say(&r->visitor,
+           "POST / HTTP/1.1\r\n" HOST "Content-Type: application/grpc\r\nContent-Length: 10\r\n\r\n");
   for (unsigned i = 0; i < 10; i++) {
     rig_wait(r, LIMIT_UPSTREAM_HEAD_MS - 1);
     peer_say(&r->visitor, "x");

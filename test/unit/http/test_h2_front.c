@@ -281,6 +281,37 @@ static void a_visitor_that_does_not_read(void **state) {
   h2_client_free(c);
 }
 
+static void a_slow_body(void **state) {
+  (void)state;
+  static const struct {
+    const char *head, *step;
+    bool begun, ends;
+  } table[] = {
+      {POST, "x", false, true},
+      {POST "content-length: 9999\n", "x", false, true},
+      {POST, "0123456789012345678901234567890123456789012345678901234567890123456789", false,
+       false}, /* a fifth of a second */
+      {POST "content-type: application/grpc\n", "x", false, false},
+      {POST "expect: 100-continue\n", "x", false, false},
+      {POST, "x", true, false},
+      {CONNECT, "x", false, false},
+  };
+  for (size_t i = 0; i < ROWS(table); i++) {
+    struct h2_client *c = h2_client_new(FRAMES);
+    struct h2_answer *a = h2_client_ask(c, table[i].head, "");
+    if (table[i].begun)
+      serve(c, 0, OK "Content-Length: 5\r\n\r\n");
+    for (int k = 0; k < 200; k++) {
+      h2_client_data(c, a, table[i].step, false);
+      h2_client_wait(c, 250);
+    }
+    if (table[i].ends != (a->status == 408) || table[i].ends != h2_client_has(a, "beam-error: BEAM-4082"))
+      fail_msg("row %zu: status %d", i, a->status);
+    assert_non_null(c->r->front);
+    h2_client_free(c);
+  }
+}
+
 /* --- ends --- */
 
 static void reset_by_the_visitor(void **state) {
@@ -629,6 +660,7 @@ int main(void) {
       cmocka_unit_test(websocket_refused),
       cmocka_unit_test(a_stalled_upload),
       cmocka_unit_test(a_visitor_that_does_not_read),
+      cmocka_unit_test(a_slow_body),
       cmocka_unit_test(reset_by_the_visitor),
       cmocka_unit_test(the_visitor_goes),
       cmocka_unit_test(drained),

@@ -264,7 +264,7 @@ static void front_closed(void *user, struct front *f) {
 
 static void accepted(void *user, struct quic_conn *c) {
   (void)user;
-  struct front_conf conf = {true, &the->handler, front_closed, the};
+  struct front_conf conf = {true, &the->handler, front_closed, the, LIMIT_BODY_RATE};
   assert_string_equal(quic_conn_alpn(c), "h3");
   assert_int_equal(h3_front_new(c, &conf, &the->front), 0);
 }

@@ -95,7 +95,7 @@ SIM      := $(SIM_SRC:%.c=$(BUILD)/%)
 FUZZ     := $(patsubst test/fuzz/%.c,$(BUILD)/test/fuzz/%,$(filter-out $(OMIT),$(sort $(wildcard test/fuzz/fuzz_*.c))))
 BOX      := $(patsubst %.c,$(BUILD)/%,$(wildcard test/net/delaybox.c))
 LOAD     := $(if $(filter 0,$(GNUTLS)),,$(patsubst %.c,$(BUILD)/%,$(wildcard test/load/*.c)))
-HERD     := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/herd.c))
+HERD     := $(patsubst %.c,$(BUILD)/%,$(wildcard test/bench/herd.c) $(if $(filter 0,$(QUIC)),,$(wildcard test/bench/quic_talk.c)))
 SO       := $(BUILD)/libbeam.so.$(VERSION)
 
 .PHONY: all lib run setup test test-long unit sim tests bench lint format layers asan tsan fuzz install uninstall clean distclean help

@@ -23,7 +23,7 @@ const words = {
   [PROTOCOL]: /broke the protocol|malformed/,
   [UNTRUSTED]: /not made for this connection/,
   [LIMIT]: /a limit was reached/,
-  [TRUNCATED]: /ended too early/,
+  [TRUNCATED]: /ended too early|aborted the connection/, // WebSocket tells nobody
   [TOO_LARGE]: /too large/,
   [UNSUPPORTED]: /not supported|speaks beam/,
   'BEAM-1005': /^closed$/,
@@ -94,7 +94,7 @@ const insiders = [
   ['empty DATA, 100,000', undefined, (p) => pour(p, many(1000, frame(raw.DATA, 0, 1)), 100)],
   ['a reset of the control stream', 'BEAM-1006', (p) => p.write(frame(raw.RST_STREAM, 0, 1, u32(8)))],
   ['the end of the control stream', 'BEAM-1005', (p) => p.write(frame(raw.DATA, raw.END_STREAM, 1))],
-  ['TLS that ends in the middle', TRUNCATED, (p) => p.socket.destroy()],
+  ['a connection that ends in the middle', TRUNCATED, (p) => p.cut()],
 ];
 
 async function flood(p, first, more, times) {
@@ -110,7 +110,7 @@ async function deaf(p, one) {
   p.socket.resume();
 }
 
-test('an agent that breaks the protocol', async (t) => {
+for (const ws of [false, true]) test(`an agent that breaks the protocol over ${ws ? 'WebSocket' : 'HTTP/2'}`, async (t) => {
   const s = await setUp(t, (_, response) => response.end('fine'), { relayArgs: ['--open', '--log-level', 'debug'] });
   const fine = async () => assert.equal((await s.visit('/')).text, 'fine');
   await fine();
@@ -126,10 +126,10 @@ test('an agent that breaks the protocol', async (t) => {
     await t.test(`${what}: ${reason}`, async () => {
       const seen = s.relay.events.length;
       if (typeof how === 'object') {
-        await assert.rejects(raw.hostileAgent(s.relay, how), /not let in/);
+        await assert.rejects(raw.hostileAgent(s.relay, { ...how, ws }), /not let in/);
         await s.relay.wait(() => s.relay.events.slice(seen).find((e) => e.event === 'refused' && words[reason].test(e.reason)), 'the reason');
       } else {
-        const peer = await raw.hostileAgent(s.relay, { greet: false });
+        const peer = await raw.hostileAgent(s.relay, { greet: false, ws });
         await how(peer, s);
         await closes(peer, reason, seen);
       }
@@ -137,19 +137,19 @@ test('an agent that breaks the protocol', async (t) => {
 
   await t.test('silence instead of HELLO: closed after five seconds', async () => {
     const seen = s.relay.events.length;
-    const peers = await Promise.all([1, 2, 3].map(() => raw.hostileAgent(s.relay, { greet: false })));
+    const peers = await Promise.all([1, 2, 3].map(() => raw.hostileAgent(s.relay, { greet: false, ws })));
     await Promise.all(peers.map((peer) => closes(peer, 'BEAM-1009', seen)));
   });
 
   for (const [what, reason, how, either] of insiders)
     await t.test(`${what}: ${reason ?? (either ? 'closed' : 'ignored')}`, async (t) => {
       const seen = s.relay.events.length;
-      const peer = await raw.hostileAgent(s.relay);
+      const peer = await raw.hostileAgent(s.relay, { ws });
       await how(peer);
       if (reason) await closes(peer, reason, seen);
       else if (!either) assert.ok(await peer.lives(), s.relay.stderr);
       else t.diagnostic((await peer.wait(() => false, 'its end'), (await s.relay.event('session_down')).reason));
-      peer.socket.destroy();
+      peer.cut();
       await s.relay.wait(() => s.relay.events.filter((e) => e.event === 'session_up').length - s.relay.events.filter((e) => e.event === 'session_down').length === 1, 'nobody but the honest agent');
     });
 

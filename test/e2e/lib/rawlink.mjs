@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import tls from 'node:tls';
+import WebSocket, { createWebSocketStream } from 'ws';
 import { patience } from './run.mjs';
 import { listen } from './setup.mjs';
 
@@ -113,67 +114,35 @@ export function welcome(peer, said, { exporter = peer.exporter } = {}) {
 
 /* --- a connection --- */
 
-class Peer {
-  constructor(socket) {
-    this.socket = socket;
-    this.exporter = socket.exportKeyingMaterial(32, 'EXPORTER-beam-1', Buffer.alloc(0));
-    this.input = Buffer.alloc(0);
-    this.controls = []; // parsed Control messages
-    this.controlBytes = Buffer.alloc(0);
-    this.frames = []; // all but DATA of the control stream, and what is answered here
-    this.waiters = new Set();
-    this.reads = true;
-    socket.on('error', () => {});
-    socket.on('data', (bytes) => this.#take(bytes));
-    this.closed = new Promise((done) => socket.on('close', () => {
-      this.over = true;
-      this.#wake();
-      done();
-    }));
-  }
+/** Whatever carries it: who extends this calls took(), wake() and ended(), and has say(bytes) for the control channel. */
+export class Speaker {
+  controls = []; // parsed Control messages
+  controlBytes = Buffer.alloc(0);
+  waiters = new Set();
+  closed = new Promise((done) => (this.ended = () => {
+    this.over = true;
+    this.wake();
+    done();
+  }));
 
-  #wake() {
+  wake() {
     for (const check of [...this.waiters]) check();
   }
 
-  #take(bytes) {
-    this.input = Buffer.concat([this.input, bytes]);
-    if (this.preface) {
-      if (this.input.length < this.preface) return;
-      this.input = this.input.subarray(this.preface);
-      this.preface = 0;
+  /** Bytes of the control channel. */
+  took(bytes) {
+    this.controlBytes = Buffer.concat([this.controlBytes, bytes]);
+    for (;;) {
+      let n = 0;
+      let at = 0;
+      while (at < this.controlBytes.length && this.controlBytes[at] & 128) n |= (this.controlBytes[at] & 127) << (7 * at++);
+      n |= (this.controlBytes[at] ?? 0) << (7 * at++);
+      if (this.controlBytes.length < at + n || !this.controlBytes.length) return;
+      const m = parse(this.controlBytes.subarray(at, at + n));
+      this.controlBytes = this.controlBytes.subarray(at + n);
+      this.controls.push(m);
+      if (m[9] && this.answers !== false) this.say(control('pong', parse(m[9])));
     }
-    while (this.input.length >= 9) {
-      const n = this.input.readUIntBE(0, 3);
-      if (this.input.length < 9 + n) break;
-      const f = { type: this.input[3], flags: this.input[4], id: this.input.readUInt32BE(5) & 0x7fffffff, payload: this.input.subarray(9, 9 + n) };
-      this.input = this.input.subarray(9 + n);
-      this.#frame(f);
-    }
-    this.#wake();
-  }
-
-  #frame(f) {
-    if (f.type === DATA && f.id === 1) {
-      this.controlBytes = Buffer.concat([this.controlBytes, f.payload]);
-      for (;;) {
-        let n = 0;
-        let at = 0;
-        while (at < this.controlBytes.length && this.controlBytes[at] & 128) n |= (this.controlBytes[at] & 127) << (7 * at++);
-        n |= (this.controlBytes[at] ?? 0) << (7 * at++);
-        if (this.controlBytes.length < at + n || !this.controlBytes.length) return;
-        const m = parse(this.controlBytes.subarray(at, at + n));
-        this.controlBytes = this.controlBytes.subarray(at + n);
-        this.controls.push(m);
-        if (m[9] && this.answers !== false) this.say(control('pong', parse(m[9])));
-      }
-    }
-    if (f.type === SETTINGS && !(f.flags & ACK)) {
-      this.write(frame(SETTINGS, ACK, 0));
-      if (this.frames.length > 10_000) return;
-    }
-    this.frames.push(f);
-    if (f.type === GOAWAY) this.goaway = f.payload.readUInt32BE(4);
   }
 
   /** Waits for what is or becomes true; undefined when the connection ended before. */
@@ -194,15 +163,63 @@ class Peer {
     });
   }
 
-  frame(match, what) {
-    return this.wait(() => this.frames.find(match), what);
-  }
-
   control(kind) {
     return this.wait(() => {
       const m = this.controls.find((c) => c[kinds[kind]] !== undefined);
       return m && parse(m[kinds[kind]]);
     }, kind);
+  }
+
+  /** Is it still served? A PING on the control channel is answered. */
+  async lives() {
+    const nonce = crypto.randomInt(1, 2 ** 31);
+    await this.say(control('ping', { 1: nonce }));
+    return !!(await this.wait(() => this.controls.find((c) => c[10] && parse(c[10])[1] === nonce), 'PONG'));
+  }
+}
+
+/** Over HTTP/2 on a TLS connection. */
+class Peer extends Speaker {
+  constructor(socket) {
+    super();
+    this.socket = socket;
+    this.exporter = socket.exportKeyingMaterial(32, 'EXPORTER-beam-1', Buffer.alloc(0));
+    this.input = Buffer.alloc(0);
+    this.frames = []; // all but DATA of the control stream, and what is answered here
+    socket.on('error', () => {});
+    socket.on('data', (bytes) => this.#take(bytes));
+    socket.on('close', () => this.ended());
+  }
+
+  #take(bytes) {
+    this.input = Buffer.concat([this.input, bytes]);
+    if (this.preface) {
+      if (this.input.length < this.preface) return;
+      this.input = this.input.subarray(this.preface);
+      this.preface = 0;
+    }
+    while (this.input.length >= 9) {
+      const n = this.input.readUIntBE(0, 3);
+      if (this.input.length < 9 + n) break;
+      const f = { type: this.input[3], flags: this.input[4], id: this.input.readUInt32BE(5) & 0x7fffffff, payload: this.input.subarray(9, 9 + n) };
+      this.input = this.input.subarray(9 + n);
+      this.#frame(f);
+    }
+    this.wake();
+  }
+
+  #frame(f) {
+    if (f.type === DATA && f.id === 1) return this.took(f.payload);
+    if (f.type === SETTINGS && !(f.flags & ACK)) {
+      this.write(frame(SETTINGS, ACK, 0));
+      if (this.frames.length > 10_000) return;
+    }
+    this.frames.push(f);
+    if (f.type === GOAWAY) this.goaway = f.payload.readUInt32BE(4);
+  }
+
+  frame(match, what) {
+    return this.wait(() => this.frames.find(match), what);
   }
 
   /** Resolves when the bytes are with the kernel, or the connection is over. */
@@ -214,20 +231,25 @@ class Peer {
   say(bytes) {
     return this.write(frame(DATA, 0, 1, bytes));
   }
+}
 
-  /** Is it still served? A PING on the control channel is answered. */
-  async lives() {
-    const nonce = crypto.randomInt(1, 2 ** 31);
-    await this.say(control('ping', { 1: nonce }));
-    return !!(await this.wait(() => this.controls.find((c) => c[10] && parse(c[10])[1] === nonce), 'PONG'));
-  }
+/** A WebSocket to the relay, as the byte stream that the link's own TLS is spoken on. */
+async function upgraded(relay) {
+  const socket = new WebSocket(`wss://127.0.0.1:${relay.port}/_beam/link`, 'beam.1', { rejectUnauthorized: false, perMessageDeflate: false });
+  const stream = createWebSocketStream(socket);
+  stream.on('error', () => {});
+  await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+  return stream;
 }
 
 /** Up to the control stream, or with `greet` to WELCOME. */
-export async function hostileAgent(relay, { greet = true, key = newKey(), own = agentSettings } = {}) {
-  const socket = tls.connect({ host: '127.0.0.1', port: relay.port, ALPNProtocols: ['beam/1'], rejectUnauthorized: false, minVersion: 'TLSv1.3' });
+export async function hostileAgent(relay, { greet = true, key = newKey(), own = agentSettings, ws = false } = {}) {
+  const below = ws ? { socket: await upgraded(relay) } : { host: '127.0.0.1', port: relay.port };
+  const socket = tls.connect({ ...below, ALPNProtocols: ['beam/1'], rejectUnauthorized: false, minVersion: 'TLSv1.3' });
   await new Promise((resolve, reject) => socket.once('secureConnect', resolve).once('error', reject));
   const peer = new Peer(socket);
+  below.socket?.on('end', () => peer.ended()).on('close', () => peer.ended()); // TLS on another stream does not tell by itself
+  peer.cut = () => (below.socket ?? socket).destroy();
   peer.preface = 24;
   peer.key = key;
   peer.relayId = Buffer.from(relay.info.ca_fingerprint.replace('sha256:', ''), 'hex');
@@ -261,7 +283,8 @@ export async function hostileRelay(t, dir) {
     relay.connections++;
     (asking.shift() ?? ((p) => waiting.push(p)))(peer);
   });
-  const relay = { connections: 0, ca: file('evil-ca.pem'), info: { ca: file('evil-ca.pem') } };
+  fs.writeFileSync(file('evil-chain.pem'), fs.readFileSync(file('evil.pem'), 'utf8') + ca);
+  const relay = { connections: 0, ca: file('evil-ca.pem'), info: { ca: file('evil-ca.pem') }, chain: file('evil-chain.pem'), keyFile: file('evil.key'), key, relayId };
   relay.port = await listen(t, server);
   relay.next = async (greet = 'bound') => {
     const peer = waiting.shift() ?? (await new Promise((go) => asking.push(go)));

@@ -12,7 +12,7 @@ VERSION := $(shell sed -n 's/^.define BEAM_VERSION "\(.*\)"/\1/p' include/beam/b
 VERSION := $(or $(VERSION),0.1.0)
 ABI     := 0
 
-# ---- switches: SAN=address,undefined|thread|fuzzer  CORE=1  QUIC=0 GNUTLS=0 SQLITE=0 JSON=0 YAML=0  CC=clang -------
+# ---- switches: SAN=address,undefined|thread|fuzzer  CORE=1  QUIC=0 GNUTLS=0 SQLITE=0 JSON=0 YAML=0 BROTLI=0 ZLIB=0  CC=clang -------
 SAN  ?=
 CORE ?= 0
 ifeq ($(CORE),1)
@@ -21,11 +21,15 @@ QUIC   ?= 0
 SQLITE ?= 0
 JSON   ?= 0
 YAML   ?= 0
+BROTLI ?= 0
+ZLIB   ?= 0
 endif
 GNUTLS ?= 1
 SQLITE ?= 1
 JSON   ?= 1
 YAML   ?= 1
+BROTLI ?= 1
+ZLIB   ?= 1
 ifeq ($(SAN),fuzzer)
 CC := clang
 endif
@@ -51,6 +55,8 @@ $(call feature,QUIC,quic,libngtcp2 libngtcp2_crypto_gnutls libnghttp3)
 $(call feature,SQLITE,sqlite,sqlite3)
 $(call feature,JSON,json,jansson)
 $(call feature,YAML,yaml,yaml-0.1)
+$(call feature,BROTLI,brotli,libbrotlienc)
+$(call feature,ZLIB,zlib,zlib)
 ifeq ($(QUIC),0)
 OMIT += lib/quic/% lib/link/quic% lib/http/h3% test/unit/quic/% test/unit/link/test_quic% test/unit/http/test_h3% test/fuzz/fuzz_quic%
 endif

@@ -33,7 +33,7 @@ struct options {
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *congestion,
       *proxy, *links, *upstream, *upstream_ca, *upstream_protocol;
   bool upstream_insecure;
-  bool takeover, https, local;
+  bool takeover, https, local, no_compression;
   bool private;
   unsigned remote_port;
   const char *proxy_protocol;

@@ -64,5 +64,6 @@ int rules_of(struct options *o, struct beam_http_policy *out, struct beam_error 
   out->request_headers = o->request_header;
   out->response_headers = o->response_header;
   out->cors = o->cors;
+  out->no_compression = o->no_compression;
   return r || !o->max_body ? r : read_size("max-body", o->max_body, &out->max_body, e);
 }

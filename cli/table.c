@@ -39,6 +39,7 @@ const struct opt opt_table[] = {
     {"request-header", "request-header-add", 0, OPT_LINES, CMD_HTTP, AT(request_header), "NAME: VALUE", NULL, true, "BEAM_REQUEST_HEADER", "set a field of requests to the local service, repeatable; \"NAME:\" takes it out"},
     {"response-header", "response-header-add", 0, OPT_LINES, CMD_HTTP, AT(response_header), "NAME: VALUE", NULL, true, "BEAM_RESPONSE_HEADER", "the same of its responses"},
     {"cors", NULL, 0, OPT_LIST, CMD_HTTP, AT(cors), "ORIGIN|*", NULL, true, "BEAM_CORS", "let pages of this origin read the tunnel, repeatable; preflights are answered"},
+    {"no-compression", NULL, 0, OPT_FLAG, CMD_HTTP, AT(no_compression), NULL, NULL, true, "BEAM_NO_COMPRESSION", "pass responses as the local service sends them (else text goes in Brotli or gzip)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
     {"local", NULL, 0, OPT_FLAG, TUNNELS, AT(local), NULL, NULL, false, NULL, "use the embedded relay although another one is configured"},

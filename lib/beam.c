@@ -35,6 +35,12 @@ const char *beam_features(void) {
 #ifndef BEAM_NO_SQLITE
          ",sqlite"
 #endif
+#ifndef BEAM_NO_BROTLI
+         ",brotli"
+#endif
+#ifndef BEAM_NO_ZLIB
+         ",gzip"
+#endif
       ;
 }
 

@@ -41,6 +41,9 @@ struct beam_http_policy {
   /* Origins whose pages may read this tunnel ("https://app.example.com"), with commas between, 32 at most; or "*". Preflights are answered here, without asking for `auth`,
    * and allow what they ask for; the service's own Access-Control-Allow-Origin and -Credentials are replaced. Credentials are allowed to the origins of a list, never to "*". */
   const char *cors;
+  /* 1: responses go as the local service sent them. 0, also without a policy: text of 1 KiB and more goes in Brotli or gzip if the visitor takes it and the service did not encode;
+   * each piece it sends arrives at once. Never: server-sent events, gRPC, ranges, Cache-Control: no-transform; nor what another site asks for with the visitor's cookies. */
+  int no_compression;
 };
 #define BEAM_HTTP_POLICY_INIT                                                                                \
   { .size = sizeof(struct beam_http_policy) }

@@ -55,6 +55,13 @@
 #define LIMIT_RATE_VISITORS                                                                                  \
   16384u /* addresses whose rate is known, 2 MB; of more the longest silent is forgotten */
 
+#define LIMIT_ENCODE_STEP                                                                                    \
+  (16u * 1024) /* of a response compressed at once: Brotli keeps 1.4 MiB so, 2.1 MiB with 64 KiB */
+#define LIMIT_ENCODE_TURN (128u * 1024) /* of all responses of a tunnel in one turn of the loop: about 1 ms */
+#define LIMIT_COMPRESS_LEAST 1024u      /* a shorter response fits one packet as it is */
+#define LIMIT_COMPRESS_BYTES                                                                                 \
+  (32u * 1024 * 1024) /* what encoders of a process may keep: 23 of Brotli, then gzip, then none */
+
 /* --- TLS --- */
 #define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
 #define LIMIT_CLIENT_HELLO                                                                                   \

@@ -1,9 +1,12 @@
-/* filter.h: something between a front and an upstream that looks at heads on their way, and passes everything else on as it comes.
+/* filter.h: something between a front and an upstream that looks at heads on their way, and may make another body of the response's.
  *
  *   front ══ [above | filter | below] ══ upstream
  *
- * It holds no bytes and has no time of its own: room, body, stop and want go straight through, so back-pressure is what it was. It is freed when both messages
- * are complete or the exchange has failed.
+ * Unless it encodes, it holds no bytes and has no time of its own: room, body, stop and want go straight through, so back-pressure is what it was. It is freed when
+ * both messages are complete or the exchange has failed.
+ *
+ * One that encodes takes LIMIT_ENCODE_STEP bytes at once, and only when the front has taken everything made before; so it holds what one step makes. What the upstream
+ * said in one go is flushed after it. All that share a `share` take LIMIT_ENCODE_TURN bytes a turn of the loop between them: then others have theirs.
  */
 #ifndef HTTP_FILTER_H
 #define HTTP_FILTER_H
@@ -13,6 +16,9 @@
 
 struct http_filter;
 
+/* What the next step of an encoder is for. */
+enum encode_what { ENCODE_MORE, ENCODE_FLUSH, ENCODE_END };
+
 struct http_filter_ops {
   /* The request's head; may be NULL. As `response`. */
   int (*request)(struct http_filter *f, const struct http_head *in, struct http_head *out);
@@ -20,8 +26,18 @@ struct http_filter_ops {
   int (*response)(struct http_filter *f, const struct http_head *in, struct http_head *out);
   /* n bytes of the request's body want to pass; may be NULL. A page: they do not, and the exchange ends with it. */
   enum page (*request_body)(struct http_filter *f, size_t n);
+  /* The response's body, once http_filter_encode() was called from `response`: takes n bytes and puts what becomes of them, if anything yet, into out. With FLUSH
+   * and END n is 0: out gets what was held back. NOMEM, INTERNAL. */
+  int (*encode)(struct http_filter *f, const void *p, size_t n, enum encode_what what, struct evbuffer *out);
   void (*free)(struct http_filter *f);
 };
+
+/* What may be encoded in this turn of the loop; zeroed at first. Its owner calls encode_share_fini() when nobody uses it any more. */
+struct encode_share {
+  struct loop_task reset;
+  size_t spent;
+};
+void encode_share_fini(struct encode_share *s);
 
 struct http_filter {
   struct http_end above, below;
@@ -29,11 +45,16 @@ struct http_filter {
   struct loop *loop;
   struct loop_task step;
   bool req_ended, resp_ended;
-  enum page failed; /* why it ends off everybody's stack; what the front reads about it */
+  bool body_follows;         /* for `response`: it is not all */
+  struct encoding *encoding; /* NULL: the body passes as it is */
+  enum page failed;          /* why it ends off everybody's stack; what the front reads about it */
 };
 
 /* Joins front, f and upstream. f is zeroed but for what the maker of it keeps behind it; it belongs to the exchange from now on. */
 void http_filter_join(struct loop *l, struct http_filter *f, const struct http_filter_ops *ops,
                       struct http_end *front, struct http_end *upstream);
+
+/* From `response` alone, when a body follows. NOMEM. */
+int http_filter_encode(struct http_filter *f, struct encode_share *share);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "http/auth.h"
+#include "http/compress.h"
 #include "http/cors.h"
 #include "http/edits.h"
 #include "http/filter.h"
@@ -25,6 +26,8 @@ struct policy {
   struct cors *cors;
   struct edits *request, *response;
   uint64_t max_body;
+  bool compresses;
+  struct encode_share share;
 };
 
 /* --- what the owner wrote --- */
@@ -74,6 +77,7 @@ static int parse(struct policy *p, const struct beam_http_policy *c, struct beam
   if (!e && c->response_headers)
     e = edits_new(c->response_headers, "response header", &p->response, err);
   p->max_body = c->max_body;
+  p->compresses = !c->no_compression;
   return e;
 }
 
@@ -102,6 +106,7 @@ struct policy *policy_ref(struct policy *p) {
 void policy_unref(struct policy *p) {
   if (!p || --p->refs)
     return;
+  encode_share_fini(&p->share);
   http_auth_free(p->auth);
   rate_free(p->rate);
   cors_free(p->cors);
@@ -257,16 +262,30 @@ static void on_free(struct http_filter *f) {
   free(f);
 }
 
+static bool guards(const struct policy *p) {
+  return p->auth || p->cors || p->request || p->response || p->max_body;
+}
+
+static void unref(void *owner) {
+  policy_unref(owner);
+}
+
 int policy_join(struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h) {
-  static const struct http_filter_ops ops = {on_request, on_response, on_request_body, on_free};
-  if (!p->auth && !p->cors && !p->request && !p->response && !p->max_body)
+  static const struct http_filter_ops ops = {
+      .request = on_request, .response = on_response, .request_body = on_request_body, .free = on_free};
+  if (guards(p)) {
+    struct guard *g = calloc(1, sizeof *g);
+    if (!g)
+      return BEAM_ERR_NOMEM;
+    g->policy = policy_ref(p);
+    if (p->cors)
+      g->cors = cors_allows(p->cors, h);
+    http_filter_join(l, &g->filter, &ops, front, front->peer);
+  }
+  if (!p->compresses)
     return 0;
-  struct guard *g = calloc(1, sizeof *g);
-  if (!g)
-    return BEAM_ERR_NOMEM;
-  g->policy = policy_ref(p);
-  if (p->cors)
-    g->cors = cors_allows(p->cors, h);
-  http_filter_join(l, &g->filter, &ops, front, front->peer);
-  return 0;
+  int err = compress_join(l, &p->share, front, h, unref, policy_ref(p));
+  if (err)
+    policy_unref(p);
+  return err;
 }

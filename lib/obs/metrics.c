@@ -123,6 +123,8 @@ static const struct {
                                 false},
     [METRIC_STALLED] = {"beam_visitors_stalled_total", "responses given up: the visitor took nothing", false},
     [METRIC_FLOODS] = {"beam_visitors_flooding_total", "visitors sent away: floods of empty frames", false},
+    [METRIC_COMPRESS_IN] = {"beam_compress_in_bytes_total", "bytes of responses before compression", false},
+    [METRIC_COMPRESS_OUT] = {"beam_compress_out_bytes_total", "bytes of responses after compression", false},
 };
 static const char *const ends[METRIC_ENDS_COUNT] = {
     [METRIC_ENDS_DIAL] = "dial",

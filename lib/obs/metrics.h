@@ -20,6 +20,8 @@ enum metric {
   METRIC_DATAGRAMS_STRAY, /* datagrams of links that named no stream which takes any */
   METRIC_STALLED,         /* responses given up because the visitor took nothing of them */
   METRIC_FLOODS,          /* visitors told to calm down: frames that move nothing */
+  METRIC_COMPRESS_IN,     /* bytes of responses before they were compressed */
+  METRIC_COMPRESS_OUT,    /* ... and after */
   METRIC_COUNT
 };
 

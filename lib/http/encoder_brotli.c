@@ -1,0 +1,78 @@
+/* encoder_brotli.c: RFC 7932 by libbrotlienc. Quality 4 makes JavaScript smaller than the best gzip at twice its speed; a window of 256 KiB keeps its memory at 1.4 MiB. */
+#include <beam/beam.h>
+#include <brotli/encode.h>
+#include <stdlib.h>
+
+#include "base/limits.h"
+#include "http/encoder.h"
+
+enum { QUALITY = 4, WINDOW_BITS = 18, HINT_MAX = (1 << 20) - 1 };
+
+struct brotli {
+  struct encoder encoder;
+  BrotliEncoderState *state;
+  size_t held; /* taken since the last flush */
+};
+
+static int run(struct encoder *e, const void *p, size_t n, enum encode_what what, struct evbuffer *out) {
+  static const BrotliEncoderOperation ops[] = {BROTLI_OPERATION_PROCESS, BROTLI_OPERATION_FLUSH,
+                                               BROTLI_OPERATION_FINISH};
+  struct brotli *b = (struct brotli *)e;
+  BrotliEncoderState *s = b->state;
+  const uint8_t *in = p;
+  b->held += n;
+  if (what == ENCODE_MORE && b->held >= LIMIT_ENCODE_STEP)
+    what =
+        ENCODE_FLUSH; /* what it holds back costs more memory than the flush costs bytes: 1.9 MiB, or 0.2 points of 20 */
+  if (what != ENCODE_MORE)
+    b->held = 0;
+  do {
+    size_t none = 0, got = 0;
+    uint8_t *nowhere = NULL;
+    if (!BrotliEncoderCompressStream(s, ops[what], &n, &in, &none, &nowhere, NULL))
+      return BEAM_ERR_NOMEM;
+    const uint8_t *made = BrotliEncoderTakeOutput(s, &got);
+    if (got && evbuffer_add(out, made, got))
+      return BEAM_ERR_NOMEM;
+  } while (n || BrotliEncoderHasMoreOutput(s));
+  return 0;
+}
+
+static void release(struct encoder *e) {
+  struct brotli *b = (struct brotli *)e;
+  BrotliEncoderDestroyInstance(b->state);
+  free(b);
+}
+
+static void *get(void *opaque, size_t n) {
+  (void)opaque;
+  return encoder_alloc(n);
+}
+
+static void give(void *opaque, void *p) {
+  (void)opaque;
+  encoder_release(p);
+}
+
+int encoder_brotli(uint64_t length, struct encoder **out) {
+  static const struct encoder_ops ops = {run, release};
+  struct brotli *b = calloc(1, sizeof *b);
+  if (b)
+    b->state = BrotliEncoderCreateInstance(get, give, NULL);
+  if (!b || !b->state) {
+    free(b);
+    return BEAM_ERR_NOMEM;
+  }
+  unsigned bits = WINDOW_BITS;
+  while (length && bits > BROTLI_MIN_WINDOW_BITS && length < UINT64_C(1) << (bits - 1))
+    bits--;
+  BrotliEncoderSetParameter(b->state, BROTLI_PARAM_QUALITY, QUALITY);
+  BrotliEncoderSetParameter(b->state, BROTLI_PARAM_MODE, BROTLI_MODE_TEXT);
+  BrotliEncoderSetParameter(b->state, BROTLI_PARAM_LGWIN, bits);
+  /* From a hint of 1 MiB on, quality 4 takes a table of 4 MiB. */
+  BrotliEncoderSetParameter(b->state, BROTLI_PARAM_SIZE_HINT,
+                            length < HINT_MAX ? (uint32_t)length : HINT_MAX);
+  b->encoder.ops = &ops;
+  *out = &b->encoder;
+  return 0;
+}

@@ -46,7 +46,7 @@ struct quic_stream {
   struct quic_conn *c; /* NULL once the connection is gone */
   struct quic_stream *prev, *next;
   struct quic_stream *fresh;                 /* next one that the owner has not been told of */
-  struct quic_stream *want_prev, *want_next; /* in the ring of those with something to send */
+  struct quic_stream *want_prev, *want_next; /* in a ring of those with something to send */
   int64_t id;                                /* -1: QUIC is done with it */
   uint64_t quarter;                          /* of its number: how datagrams name it */
   UT_hash_handle hh;                         /* by it, among those that want datagrams */
@@ -61,6 +61,7 @@ struct quic_stream {
   uint64_t since;  /* ms */
 
   unsigned bidi : 1, local : 1;
+  unsigned bulk : 1;    /* the ring it is in, while it is in one */
   unsigned listens : 1; /* it is in the connection's table */
   unsigned is_fresh : 1;
   unsigned announced : 1; /* a frame of it was sent: the peer knows of it */
@@ -77,6 +78,7 @@ struct quic_stream {
 enum { QUIC_FLIGHT_ROUNDS = 8 };
 enum quic_flight_state {
   QUIC_FLIGHT_FREE,
+  QUIC_FLIGHT_EARLY, /* bulk waits: enough left just now */
   QUIC_FLIGHT_SPARE, /* bulk waits: what is left of the congestion window is for small streams */
   QUIC_FLIGHT_FULL,  /* bulk waits: enough is on its way */
   QUIC_FLIGHT_OVER   /* so do small streams */
@@ -86,16 +88,22 @@ struct quic_flight {
   uint64_t sent, arrived;     /* bytes of packets; what of them is not on its way any more */
   uint64_t base, base_next;   /* the shortest round trip, and that of the younger samples */
   uint64_t base_at, round_at; /* when they began */
+  uint64_t fine;              /* so long a queue is */
   uint64_t round_arrived;
-  uint64_t sum, samples; /* round trips of this round */
-  uint64_t most;         /* on its way in this round */
-  uint64_t rate[QUIC_FLIGHT_ROUNDS];
+  uint64_t sum, samples;             /* round trips of this round */
+  uint64_t most;                     /* on its way in this round */
+  uint64_t rate[QUIC_FLIGHT_ROUNDS]; /* bytes a ms */
+  uint64_t was;                      /* the best of them since bulk is held */
   uint64_t lifted_at;
-  unsigned round, strikes, calm;
+  uint64_t pace, next; /* bytes a ms, 0: none; when the next packet of bulk may leave */
+  unsigned round, strikes, calm, plateau;
   unsigned packets,
-      again;   /* large ones of this round; those that had little new in them: they repeat what was lost */
-  bool waited; /* bulk did, in this round */
-  bool busy;   /* there was more to send than went, in this round */
+      again; /* large ones of this round; those that had little new in them: they repeat what was lost */
+  bool paced, grows;
+  bool waiting;             /* bulk did not all go in the last turn */
+  bool waited, full_flight; /* bulk did, in this round; because enough was on its way */
+  bool busy;                /* there was more to send than went, in this round */
+  bool blocked;             /* or than the peer's windows let go */
 };
 
 /* Packets for one path, segment size and mark: one system call. */
@@ -181,7 +189,8 @@ struct quic_conn {
 
   struct quic_stream *streams;
   struct quic_stream *fresh, **fresh_tail;
-  struct quic_stream *want;  /* ring; the one whose turn it is */
+  struct quic_stream
+      *want[2]; /* rings of small streams, which go first, and of bulk; the one whose turn it is */
   struct quic_stream *early; /* client: written to before the handshake; the first that is opened */
   unsigned orphans;
   struct quic_stream
@@ -302,8 +311,10 @@ void quic_flight_moved(struct quic_flight *f);            /* another path: what 
 void quic_flight_look(struct quic_conn *c, uint64_t now); /* once a turn, before packets are written */
 void quic_flight_sent(struct quic_flight *f, size_t n,
                       size_t fresh); /* a packet of n bytes, so many for the first time */
-enum quic_flight_state quic_flight_state(struct quic_conn *c);
-bool quic_flight_passes(const struct quic_stream *st); /* a small one */
+enum quic_flight_state quic_flight_state(struct quic_conn *c, uint64_t now);
+bool quic_flight_is_small(const struct quic_stream *st);
+uint64_t quic_flight_early(const struct quic_conn *c); /* until when bulk waits to be paced */
+size_t quic_flight_burst(struct quic_conn *c); /* so many bytes at once, then what is small gets its turn */
 
 /* window.c */
 bool quic_window_fits(void);

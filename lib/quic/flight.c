@@ -1,4 +1,4 @@
-/* flight.c: how much may be on its way before bulk waits, so that the queue before the path's narrowest place stays short.
+/* flight.c: how much bulk may be on its way, and how fast it leaves, so that the queue before the path's narrowest place stays short.
  *
  * Congestion control fills that queue: CUBIC until packets are lost, BBR up to about a round trip. What is sent behind it waits, this link's own small
  * streams first of all. So the sender compares the round trips of now with the shortest one. Longer by more than a quarter: what is on its way is cut
@@ -6,8 +6,12 @@
  * waited: more, by the same rule.
  *
  *   FREE ── bulk, and a long queue ──► HELD ─┬─ short, and bulk waits: more
- *     ▲                                      ├─ long: less, down to what arrived of late in that time
- *     └────── LIFT_MS ◄── LIFTED ◄───────────┘  long at that, and less arrives: the queue is others', or the route is longer. Who gives way then, starves
+ *     ▲                                      ├─ long: less, down to what arrives in that time
+ *     └────── LIFT_MS ◄── LIFTED ◄───────────┘  long at that, and much less arrives than before: the queue is others', or the route is longer. Who gives
+ *                                               way then, starves
+ *
+ *   UNKNOWN ── a long queue, or the rate grows no more ──► PACED: bulk leaves a quarter faster than the best of late arrived, twice that while
+ *                                                          it grows. After a pause nothing is made up for: it would all be in the queue at once
  *
  * A round is two round trips: in the first one what was changed travels, in the second one it is seen. Congestion control stays in force throughout:
  * nothing here lets more go than it does.
@@ -21,15 +25,19 @@ enum {
       2, /* a round trip counts as this at least: the clock's grain, and enough acknowledgements to see something */
   IDLE_TRIPS = 8,  /* nothing came for so long: what is measured now is of another time */
   BASE_MS = 10000, /* the shortest round trip is that of so long, or twice that: a route may become longer */
-  STRIKES = 20,    /* one a round for a long queue, one for less arriving */
-  LESS = 93,       /* per cent of the best round */
+  LESS = 75,       /* per cent of what arrived when bulk was held first */
+  STRIKES = 6,     /* rounds of a long queue and less than that */
   LIFT_MS = 5000,
-  LOSSY = 200,       /* one of so many packets repeats something */
-  LARGE = 1000,      /* smaller packets are not counted */
-  CALM = 3,          /* so many rounds without a queue: twice as much at a time */
-  PASS_BYTES = 4096, /* a stream with less on its way does not wait for bulk ... */
-  PASS_FACTOR = 2,   /* ... until so many times the limit is on its way: many small streams are bulk too */
-  LEAST = 16 * 1024  /* no limit below this */
+  LOSSY = 200,        /* one of so many packets repeats something */
+  LARGE = 1000,       /* smaller packets are not counted */
+  CALM = 3,           /* so many rounds without a queue: twice as much at a time */
+  GROWS = 110,        /* per cent of the best: a round that brought more is not the path's end */
+  PLATEAU = 3,        /* rounds that did not */
+  PACE = 125,         /* per cent of the best rate */
+  SMALL_BYTES = 4096, /* a stream with less on its way does not wait for bulk ... */
+  SMALL_FACTOR = 2,   /* ... until so many times the limit is on its way: many small streams are bulk too */
+  QUANTUM_MOST = 64 * 1024,
+  LEAST = 16 * 1024 /* no limit below this */
 };
 #define MOST 1e18
 
@@ -75,21 +83,23 @@ static uint64_t between(double x, double low, double high) {
 /* change: what the round trip may be, divided by what it is. */
 static void raise_limit(struct quic_flight *f, double change, bool calm) {
   f->strikes = 0;
-  f->calm = calm ? f->calm + 1 : 0;
+  f->calm = calm && f->waited ? f->calm + 1 : 0;
   if (f->calm > CALM)
     change = 2;
-  if (f->waited && f->limit != UINT64_MAX)
+  if (f->full_flight && f->limit != UINT64_MAX)
     f->limit = between((double)f->limit * change, LEAST, (double)f->limit * 2);
 }
 
-static void lower_limit(struct quic_flight *f, double change, double floor, unsigned strikes, uint64_t now) {
+static void lower_limit(struct quic_flight *f, double change, double floor, uint64_t now) {
   double is = (double)(f->limit < f->most ? f->limit : f->most);
+  if (f->limit == UINT64_MAX)
+    f->was = best(f);
   f->calm = 0;
   f->limit = between(is * change, is / 2, MOST);
   if (f->limit > floor)
     return;
   f->limit = between(floor, LEAST, MOST);
-  f->strikes += strikes;
+  f->strikes += best(f) * 100 < f->was * LESS;
   if (f->strikes < STRIKES)
     return;
   f->limit = UINT64_MAX;
@@ -97,29 +107,36 @@ static void lower_limit(struct quic_flight *f, double change, double floor, unsi
   f->strikes = 0;
 }
 
+/* What arrived in a round is never more than the path can do; it is less when the application had no more, or the peer's windows. */
+static void note_rate(struct quic_flight *f, uint64_t rate) {
+  uint64_t before = best(f);
+  f->grows = rate * 100 > before * GROWS;
+  if (f->busy || rate > before)
+    f->rate[f->round++ % QUIC_FLIGHT_ROUNDS] = rate;
+  if (best(f) > f->was)
+    f->was = best(f);
+  if (f->busy || f->blocked)
+    f->plateau = f->grows ? 0 : f->plateau + 1;
+  f->paced |= f->plateau >= PLATEAU;
+}
+
 static void end_round(struct quic_flight *f, uint64_t now) {
-  uint64_t is = f->sum / f->samples, fine = f->base / QUEUE_SHARE;
-  uint64_t rate = (f->arrived - f->round_arrived) * 1000 / ((now - f->round_at) / 1000 + 1);
-  if (fine < (uint64_t)QUEUE_MS * QUIC_NS_PER_MS)
-    fine = (uint64_t)QUEUE_MS * QUIC_NS_PER_MS;
-  uint64_t good = f->base + fine;
-  double change = (double)good / (double)is;
-  if (is <= good && f->again * LOSSY > f->packets)
-    f->limit =
-        UINT64_MAX; /* what is lost here was not too much, and congestion control needs room to find that out */
-  if (!f->busy)
-    return; /* rate and flight are the application's, not the path's */
-  f->rate[f->round++ % QUIC_FLIGHT_ROUNDS] = rate;
+  uint64_t is = f->sum / f->samples, good = f->base + f->fine;
+  note_rate(f, (f->arrived - f->round_arrived) * 1000 / ((now - f->round_at) / 1000 + 1));
+  bool lossy = is <= good && f->again * LOSSY > f->packets;
+  if (lossy) /* what is lost here was not too much, and congestion control needs room to find that out */
+    f->limit = UINT64_MAX;
+  if (lossy || !f->busy) /* not busy: rate and flight are the application's, not the path's */
+    return;
   if (f->lifted_at && now - f->lifted_at < (uint64_t)LIFT_MS * QUIC_NS_PER_MS)
     return;
-  if (is <= good && f->again * LOSSY > f->packets)
-    f->limit =
-        UINT64_MAX; /* what is lost here was not too much, and congestion control needs room to find that out */
-  else if (is <= good)
-    raise_limit(f, change, is - f->base < fine / 2);
-  else
-    lower_limit(f, change, (double)best(f) * (double)good / QUIC_NS_PER_MS,
-                (rate * 100 < best(f) * LESS) + (is - f->base > 2 * fine), now);
+  double change = (double)good / (double)is;
+  if (is <= good) {
+    raise_limit(f, change, is - f->base < f->fine / 2);
+  } else {
+    f->paced = true;
+    lower_limit(f, change, (double)best(f) * (double)good / QUIC_NS_PER_MS, now);
+  }
 }
 
 void quic_flight_look(struct quic_conn *c, uint64_t now) {
@@ -132,6 +149,9 @@ void quic_flight_look(struct quic_conn *c, uint64_t now) {
     return; /* no news */
   f->arrived = arrived;
   note_base(f, info.latest_rtt, now);
+  f->fine = f->base / QUEUE_SHARE;
+  if (f->fine < (uint64_t)QUEUE_MS * QUIC_NS_PER_MS)
+    f->fine = (uint64_t)QUEUE_MS * QUIC_NS_PER_MS;
   if (info.bytes_in_flight > f->most)
     f->most = info.bytes_in_flight;
   uint64_t trip = info.smoothed_rtt, age = now - f->round_at;
@@ -150,11 +170,14 @@ void quic_flight_look(struct quic_conn *c, uint64_t now) {
   f->round_at = now;
   f->round_arrived = arrived;
   f->packets = f->again = 0;
-  f->busy = f->waited = false;
+  f->busy = f->blocked = f->waited = f->full_flight = false;
+  f->pace = f->paced ? best(f) * (f->grows ? 2 * PACE : PACE) / 100 : 0;
 }
 
 void quic_flight_sent(struct quic_flight *f, size_t n, size_t fresh) {
   f->sent += n;
+  if (f->pace)
+    f->next += n * QUIC_NS_PER_MS / f->pace;
   if (n < LARGE)
     return;
   f->packets++;
@@ -163,19 +186,42 @@ void quic_flight_sent(struct quic_flight *f, size_t n, size_t fresh) {
 
 /* --- what is asked before each packet --- */
 
-enum quic_flight_state quic_flight_state(struct quic_conn *c) {
+/* What waited for us, because this program had no processor, is made up for at once, as long as the queue it makes is fine. Where nothing waited,
+ * because the application or the peer's window paused, it is not. */
+static bool too_early(struct quic_flight *f, uint64_t now) {
+  if (!f->pace)
+    return false;
+  uint64_t credit = f->waiting ? f->fine : QUIC_NS_PER_MS;
+  if (f->next + credit < now)
+    f->next = now - credit;
+  return f->next > now;
+}
+
+enum quic_flight_state quic_flight_state(struct quic_conn *c, uint64_t now) {
   struct quic_flight *f = &c->flight;
   ngtcp2_conn_info info;
+  if (too_early(f, now))
+    return QUIC_FLIGHT_EARLY;
   if (f->limit == UINT64_MAX)
     return QUIC_FLIGHT_FREE;
   ngtcp2_conn_get_conn_info(c->ng, &info);
   uint64_t is = info.bytes_in_flight, spare = info.cwnd / 8 < LEAST ? info.cwnd / 8 : LEAST;
   if (is >= f->limit)
-    return is / PASS_FACTOR >= f->limit ? QUIC_FLIGHT_OVER : QUIC_FLIGHT_FULL;
+    return is / SMALL_FACTOR >= f->limit ? QUIC_FLIGHT_OVER : QUIC_FLIGHT_FULL;
   /* BBR makes its window very small every few seconds, for a while: bulk leaves a little of it. */
   return is + spare >= info.cwnd ? QUIC_FLIGHT_SPARE : QUIC_FLIGHT_FREE;
 }
 
-bool quic_flight_passes(const struct quic_stream *st) {
-  return st->out.flight < PASS_BYTES;
+bool quic_flight_is_small(const struct quic_stream *st) {
+  return st->out.flight < SMALL_BYTES;
+}
+
+uint64_t quic_flight_early(const struct quic_conn *c) {
+  return c->flight.pace && c->want[1] ? c->flight.next : UINT64_MAX;
+}
+
+/* What the engine lets go at once is a millisecond of its rate, but never more than 64 KiB. */
+size_t quic_flight_burst(struct quic_conn *c) {
+  size_t quantum = ngtcp2_conn_get_send_quantum(c->ng);
+  return quantum < QUANTUM_MOST ? quantum : QUIC_FLUSH_BYTES;
 }

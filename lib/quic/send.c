@@ -2,7 +2,8 @@
  *
  *   flush (turn end) ─► timers due ─► packets into the endpoint's buffer, runs of one size and path ─► one system call a run ─► next timer
  *
- * Streams take turns packet by packet, so that a small one does not wait for a bulk one. The engine paces: when it gives nothing, its timer says when.
+ * Small streams go before bulk, and each kind takes turns packet by packet. The engine paces: when it gives nothing, its timer says when. What is
+ * small waits for that, too; so no batch is longer than the path needs a millisecond for.
  */
 #include <beam/beam.h>
 #include <netinet/in.h>
@@ -57,20 +58,22 @@ static bool has_something(struct quic_stream *st) {
   return something && !st->mute && st->id >= 0 && quic_stream_may_send(st);
 }
 
+/* The next of a ring; those with nothing to say leave it. */
+static struct quic_stream *next_of(struct quic_stream **ring) {
+  while (*ring && !has_something(*ring))
+    quic_stream_unwant(*ring);
+  return *ring;
+}
+
 static struct quic_stream *next_stream(struct packet *k) {
   struct quic_conn *c = k->c;
-  for (struct quic_stream *st, *waits = NULL; (st = c->want) && st != waits;) {
-    if (!has_something(st)) {
-      quic_stream_unwant(st);
-      continue;
-    }
-    if (k->flight == QUIC_FLIGHT_FREE || (k->flight != QUIC_FLIGHT_OVER && quic_flight_passes(st)))
-      return st;
-    c->flight.waited |= k->flight != QUIC_FLIGHT_SPARE;
-    if (!waits)
-      waits = st;
-    c->want = st->want_next;
-  }
+  struct quic_stream *small = next_of(&c->want[0]), *bulk = next_of(&c->want[1]);
+  if (small && k->flight != QUIC_FLIGHT_OVER)
+    return small;
+  if (bulk && k->flight == QUIC_FLIGHT_FREE)
+    return bulk;
+  c->flight.waited |= (small || bulk) && k->flight != QUIC_FLIGHT_SPARE;
+  c->flight.full_flight |= (small || bulk) && k->flight >= QUIC_FLIGHT_FULL;
   return NULL;
 }
 
@@ -96,6 +99,7 @@ static long add_stream(struct packet *k, struct quic_stream *st) {
   case NGTCP2_ERR_WRITE_MORE:
     return 1;
   case NGTCP2_ERR_STREAM_DATA_BLOCKED:
+    k->c->flight.blocked = true;
     if (!ngtcp2_conn_get_max_data_left(k->c->ng))
       k->data_blocked = true;
     else
@@ -121,14 +125,14 @@ static long write_packet(struct packet *k) {
     return 0;
   if (got)
     return got;
-  k->flight = quic_flight_state(c);
+  k->flight = quic_flight_state(c, k->ts);
   for (struct quic_stream *st; !k->data_blocked && (st = next_stream(k));) {
     got = add_stream(k, st);
-    if (got != 1) {
-      if (c->want)
-        c->want = c->want->want_next; /* the next one's turn */
-      return got;
-    }
+    if (got == 1)
+      continue;
+    if (st->want_next && c->want[st->bulk] == st)
+      c->want[st->bulk] = st->want_next; /* the next one's turn */
+    return got;
   }
   return (long)ngtcp2_conn_writev_stream(c->ng, &k->path.path, &k->info, k->p, QUIC_PAYLOAD_MAX, NULL, 0, -1,
                                          NULL, 0, k->ts);
@@ -189,14 +193,19 @@ void quic_send_raw(struct quic_endpoint *e, const struct sockaddr_storage *to,
     udp_send(e->udp, to, from, UDP_NOT_ECT, p, n, n); /* no room: lost */
 }
 
-/* As much as the engine gives, up to QUIC_FLUSH_BYTES; what it returned last. */
+static bool wants(const struct quic_conn *c) {
+  return c->want[0] || c->want[1];
+}
+
+/* As much as the engine gives, up to a burst; what it returned last. */
 static long write_packets(struct quic_conn *c, uint64_t ts) {
   struct quic_endpoint *e = c->ep;
   struct packet k = {.c = c, .ts = ts};
   size_t total = 0;
+  size_t burst = quic_flight_burst(c);
   long n = 0;
   ngtcp2_path_storage_zero(&k.path);
-  while (total < QUIC_FLUSH_BYTES) {
+  while (total < burst) {
     if ((e->tx_n + QUIC_PAYLOAD_MAX > QUIC_TX_BYTES || e->runs == QUIC_TX_RUNS) && !quic_endpoint_push(e))
       break;
     k.p = e->tx + e->tx_n;
@@ -216,17 +225,19 @@ static long write_packets(struct quic_conn *c, uint64_t ts) {
 /* --- timers --- */
 
 static void arm(struct quic_conn *c, bool more) {
-  uint64_t at = ngtcp2_conn_get_expiry(c->ng), now = alarm_now(c->loop);
+  uint64_t at = ngtcp2_conn_get_expiry(c->ng), now = alarm_now(c->loop), early = quic_flight_early(c);
+  if (early > now && early < at)
+    at = early;
   quic_endpoint_unpace(c->ep, c);
   timer_stop(&c->timer);
-  if (more && !c->ep->blocked) {
+  if (more && at <= now && !c->ep->blocked) {
     timer_start(&c->timer, 0); /* the next turn: what came in the meantime first */
     return;
   }
   if (at == UINT64_MAX)
     return;
   uint64_t wait = at > now ? at - now : 0;
-  bool paced = c->want && wait < FINE_NS &&
+  bool paced = wants(c) && wait < FINE_NS &&
                !loop_is_virtual(c->loop); /* acknowledgements, losses: a millisecond will do */
   if (paced)
     quic_endpoint_pace(c->ep, c, wait < PACE_NS ? now + PACE_NS : at);
@@ -253,7 +264,8 @@ void quic_send_flush(void *arg) {
     return;
   }
   ngtcp2_conn_update_pkt_tx_time(c->ng, ts);
-  c->flight.busy |= c->want != NULL;
+  c->flight.busy |= wants(c);
+  c->flight.waiting = c->want[1] != NULL;
   arm(c, n > 0);
   quic_conn_settle(c);
 }

@@ -45,34 +45,40 @@ static bool is_live(const struct quic_stream *st) {
   return st->id >= 0 && st->c && st->c->ng;
 }
 
-/* --- the ring of those with something to send --- */
+/* --- the rings of those with something to send --- */
 
-void quic_stream_want(struct quic_stream *st) {
-  struct quic_conn *c = st->c;
-  if (st->want_next)
-    return;
-  if (!c->want) {
+static void join(struct quic_stream *st) {
+  st->bulk = !quic_flight_is_small(st);
+  struct quic_stream **ring = &st->c->want[st->bulk];
+  if (!*ring) {
     st->want_prev = st->want_next = st;
-    c->want = st;
+    *ring = st;
   } else { /* last in turn */
-    st->want_next = c->want;
-    st->want_prev = c->want->want_prev;
+    st->want_next = *ring;
+    st->want_prev = (*ring)->want_prev;
     st->want_prev->want_next = st;
     st->want_next->want_prev = st;
   }
-  quic_conn_flush_soon(c);
+}
+
+void quic_stream_want(struct quic_stream *st) {
+  if (st->want_next)
+    return;
+  join(st);
+  quic_conn_flush_soon(st->c);
 }
 
 void quic_stream_unwant(struct quic_stream *st) {
   if (!st->want_next)
     return;
+  struct quic_stream **ring = &st->c->want[st->bulk];
   if (st->want_next == st) {
-    st->c->want = NULL;
+    *ring = NULL;
   } else {
     st->want_prev->want_next = st->want_next;
     st->want_next->want_prev = st->want_prev;
-    if (st->c->want == st)
-      st->c->want = st->want_next;
+    if (*ring == st)
+      *ring = st->want_next;
   }
   st->want_prev = st->want_next = NULL;
 }
@@ -263,6 +269,10 @@ void quic_stream_sent(struct quic_stream *st, size_t n, bool fin) {
     st->fin_sent = 1;
   if (!st->out.unsent && (st->fin_sent || !st->s.out_ended))
     quic_stream_unwant(st);
+  if (st->want_next && !st->bulk && !quic_flight_is_small(st)) {
+    quic_stream_unwant(st);
+    join(st);
+  }
   if (st->s.want_room && st->out.unsent <= ROOM_AGAIN)
     stream_tell_writable(&st->s);
 }

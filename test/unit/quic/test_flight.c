@@ -18,15 +18,16 @@ static struct loop *l;
 static struct pair *p;
 static struct stream *bulk, *small;
 static size_t before, got;
-static uint64_t asked, longest;
+static uint64_t asked, longest, slowest; /* ms: a request, the round trip */
+static bool reads = true;
 
-static void begin(bool cubic) {
+static void begin_at(bool cubic, unsigned trip_ms) {
   random_seed(7); /* BBR draws when it probes */
   assert_int_equal(loop_new_virtual(&l), 0);
   assert_non_null(p = calloc(1, sizeof *p));
   before = budget_left(&budget_pool);
   pair_init(p, l);
-  p->memnet.delay_ms = TRIP_MS / 2;
+  p->memnet.delay_ms = trip_ms / 2;
   p->memnet.rate = RATE;
   p->memnet.queue_ms = 100;
   p->sc.cubic = p->cc.cubic = cubic;
@@ -35,6 +36,10 @@ static void begin(bool cubic) {
   assert_int_equal(quic_conn_open(p->a.c, true, &small), 0);
   PAIR_UNTIL(p, p->b.streams == 2);
   asked = 0;
+}
+
+static void begin(bool cubic) {
+  begin_at(cubic, TRIP_MS);
 }
 
 static void end(void) {
@@ -52,7 +57,7 @@ static void end(void) {
 static void pour(uint64_t ms) {
   static char block[64 * 1024];
   struct stream *in = p->b.stream[0], *there = p->b.stream[1];
-  got = longest = 0;
+  got = longest = slowest = 0;
   for (uint64_t began = loop_now(l); loop_now(l) - began < ms;) {
     for (size_t n; (n = stream_room(bulk)) > 0;)
       stream_write(bulk, block, n < sizeof block ? n : sizeof block);
@@ -61,8 +66,14 @@ static void pour(uint64_t ms) {
       asked = loop_now(l);
     }
     pair_turn(p, 1);
-    got += stream_waiting(in);
-    stream_consume(in, stream_waiting(in));
+    ngtcp2_conn_info info;
+    ngtcp2_conn_get_conn_info(p->a.c->ng, &info);
+    if (info.smoothed_rtt / QUIC_NS_PER_MS > slowest)
+      slowest = info.smoothed_rtt / QUIC_NS_PER_MS;
+    if (reads) {
+      got += stream_waiting(in);
+      stream_consume(in, stream_waiting(in));
+    }
     if (stream_waiting(there)) {
       stream_consume(there, 3);
       stream_write(there, "yes", 3);
@@ -89,6 +100,38 @@ static void leaves_the_queue_short(void **state) {
   }
 }
 
+/* However many streams are bulk, a small one does not wait for each of them, nor for a batch of theirs to be paced: on a slow path that took the
+ * longest of all. */
+static void goes_before_many(void **state) {
+  (void)state;
+  enum { MANY = 24 };
+  static char block[16 * 1024];
+  struct stream *more[MANY];
+  begin(false);
+  p->memnet.rate = RATE / 5;
+  p->memnet.queue_ms = 500;
+  udp_memnet_set(p->net, &p->memnet);
+  for (int i = 0; i < MANY; i++)
+    assert_int_equal(quic_conn_open(p->a.c, true, &more[i]), 0);
+  PAIR_UNTIL(p, p->b.streams == 2 + MANY);
+  uint64_t most = 0;
+  for (int ms = 0; ms < 6000; ms++) {
+    for (int i = 0; i < MANY; i++) {
+      size_t room = stream_room(more[i]);
+      stream_write(more[i], block, room < sizeof block ? room : sizeof block);
+      struct stream *in = p->b.stream[2 + i];
+      stream_consume(in, stream_waiting(in));
+    }
+    pour(1);
+    if (ms > 2000 && longest > most)
+      most = longest;
+  }
+  assert_in_range(most, TRIP_MS, 2 * TRIP_MS - 1);
+  for (int i = 0; i < MANY; i++)
+    stream_close(more[i], BEAM_ERR_RESET);
+  end();
+}
+
 /* A path that is wider than before is found to be so. */
 static void follows_a_wider_path(void **state) {
   (void)state;
@@ -99,6 +142,27 @@ static void follows_a_wider_path(void **state) {
   pour(3000);
   pour(3000);
   assert_true(got > (size_t)4 * RATE * 3000 / 100 * 80);
+  end();
+}
+
+/* Where the peer's windows hold bulk back, no queue ever tells what the path can do. A pause of the reader is not made up for faster than before, or all of
+ * it would be in the queue at once. */
+static void makes_up_for_a_pause_slowly(void **state) {
+  (void)state;
+  enum { LONG_MS = 100, WINDOW = 1024 * 1024 };
+  begin_at(false, LONG_MS);
+  size_t most = budget_left(&budget_pool) - budget_pool.cap / 16 * 11 - WINDOW - WINDOW / 2;
+  budget_charge(&budget_pool, most); /* no larger window than that */
+  pour(3000);
+  pour(1000);
+  assert_in_range(slowest, LONG_MS, LONG_MS + 5);
+  assert_true(p->a.c->flight.limit == UINT64_MAX);
+  reads = false;
+  pour(60);
+  reads = true;
+  pour(1000);
+  assert_in_range(slowest, LONG_MS, LONG_MS + 5);
+  budget_give(&budget_pool, most);
   end();
 }
 
@@ -158,7 +222,8 @@ static void lets_small_streams_be(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(leaves_the_queue_short), cmocka_unit_test(follows_a_wider_path),
+      cmocka_unit_test(leaves_the_queue_short),        cmocka_unit_test(goes_before_many),
+      cmocka_unit_test(follows_a_wider_path),          cmocka_unit_test(makes_up_for_a_pause_slowly),
       cmocka_unit_test(does_not_starve_behind_others), cmocka_unit_test(answers_marks),
       cmocka_unit_test(lets_small_streams_be)};
   return cmocka_run_group_tests_name("quic/flight", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "http/forward.h"
 #include "http/mux.h"
 #include "wire/host.h"
+#include "wire/h1.h"
 #include "wire/ws.h"
 
 void mux_head_clear(struct mux_head *h) {
@@ -168,7 +169,7 @@ enum page mux_head_response(struct mux_head *h, struct http_head *out) {
       !str_u64(span_of(h->status), 999, &status) || status < 100)
     fault(h, PAGE_LOCAL_BAD);
   if (!h->fault) {
-    http_build_status(h->build, (uint16_t)status, SPAN(""));
+    http_build_status(h->build, (uint16_t)status, span_of(http_reason((uint16_t)status)));
     int err = http_build_done(h->build, out);
     h->build = NULL;
     if (err)

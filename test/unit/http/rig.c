@@ -169,7 +169,7 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
   }
   if (forward_to_local(h, NULL, &head))
     return; /* the front says so itself */
-  if (!h1_pool_request(r->pool, &up)) {
+  if (!(r->pool2 ? h2_pool_request(r->pool2, &up) : h1_pool_request(r->pool, &up))) {
     if (r->way == DIRECT)
       http_join(front, up);
     else if (rewrite_edge_join(r->loop, &(struct rewrite_edge){.base = "t.test"}, front, up))
@@ -239,9 +239,62 @@ struct rig *rig_new_with(enum rig_way way, rig_front front) {
   return r;
 }
 
+/* --- towards a service over HTTP/2 --- */
+
+struct choice {
+  struct rig *r;
+  dial_cb cb;
+  void *user;
+  struct dial *dial;
+};
+
+static void choice_made(void *user, struct stream *s, int err) {
+  struct choice *c = user;
+  struct rig *r = c->r;
+  dial_cb cb = c->cb;
+  void *arg = c->user;
+  free(c);
+  r->plain.d.h2 = !r->chose_h1;
+  cb(arg, s, err);
+}
+
+static int choice_dial(struct http_dialer *d, unsigned speaks, dial_cb cb, void *user, struct dial **out) {
+  struct rig *r = (struct rig *)((char *)d - offsetof(struct rig, plain));
+  struct choice *c = calloc(1, sizeof *c);
+  if (!c)
+    return BEAM_ERR_NOMEM;
+  assert_int_equal(speaks, HTTP_DIAL_1 | HTTP_DIAL_2);
+  *c = (struct choice){r, cb, user, NULL};
+  int err = net_dial(&r->net, r->loop, "localhost", 3000, 1000, choice_made, c, &c->dial);
+  if (err)
+    free(c);
+  else
+    *out = (struct dial *)c;
+  return err;
+}
+
+static void choice_cancel(struct http_dialer *d, struct dial *dial) {
+  struct rig *r = (struct rig *)((char *)d - offsetof(struct rig, plain));
+  struct choice *c = (struct choice *)dial;
+  net_dial_cancel(&r->net, c->dial);
+  free(c);
+}
+
+void rig_over2(struct rig *r, bool prior) {
+  http_dialer_net_init(&r->plain, &r->net, r->loop, "localhost", 3000);
+  if (!prior) {
+    r->plain.d.dial = choice_dial;
+    r->plain.d.cancel = choice_cancel;
+  }
+  struct h2_pool_conf conf = {
+      .loop = r->loop, .dialer = &r->plain.d, .tls = !prior, .prior = prior, .h1 = r->pool};
+  assert_int_equal(h2_pool_new(&conf, &r->pool2), 0);
+}
+
 void rig_free(struct rig *r) {
   if (r->front)
     front_abort(r->front, BEAM_ERR_CLOSED);
+  h2_pool_free(r->pool2);
   h1_pool_free(r->pool);
   rig_run(r);
   peer_free(&r->visitor);

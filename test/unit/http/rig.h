@@ -21,6 +21,7 @@
 #include "http/h1_front.h"
 #include "http/h2_front.h"
 #include "http/h1_upstream.h"
+#include "http/h2_upstream.h"
 #include "io/mem.h"
 #include "http/rewrite.h"
 #include "io/net.h"
@@ -58,6 +59,9 @@ struct rig {
   struct front *front; /* NULL once it closed */
   struct http_handler relay, agent;
   struct h1_pool *pool;
+  struct h2_pool *pool2; /* not NULL: requests go here */
+  struct http_dialer_net plain;
+  bool chose_h1; /* after rig_over2(r, false): the service's choice */
   struct peer service[RIG_SERVICES];
   unsigned dials, gone, records, heads;
   int dial_err; /* every dial fails so; BEAM_AGAIN: it never ends */
@@ -72,6 +76,7 @@ struct rig {
 typedef int (*rig_front)(struct stream *s, const struct front_conf *conf, struct front **out);
 struct rig *rig_new(enum rig_way way); /* with an HTTP/1 front */
 struct rig *rig_new_with(enum rig_way way, rig_front front);
+void rig_over2(struct rig *r, bool prior); /* the upstream is HTTP/2 from now on */
 void rig_free(struct rig *r);
 void rig_run(struct rig *r); /* until nothing is left to do now */
 void rig_wait(struct rig *r, uint64_t ms);

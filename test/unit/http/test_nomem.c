@@ -116,7 +116,71 @@ static void every_allocation(void **state) {
       }
 }
 
+/* --- the same towards a service over HTTP/2, whose every frame is written down here --- */
+
+#define FRAME(n, type, flags, id) 0, 0, n, type, flags, 0, 0, 0, id
+static const uint8_t settings[] = {FRAME(0, 4, 0, 0)};
+static const uint8_t answer[] = {FRAME(4, 1, 0, 1), 0x08, 3,   '1', '0',       /* in two pieces: 103 */
+                                 FRAME(1, 9, 4, 1), '3',                       /* CONTINUATION */
+                                 FRAME(1, 1, 4, 1), 0x88,                      /* 200 */
+                                 FRAME(5, 0, 0, 1), 'h',  'e', 'l', 'l', 'o',  /* DATA */
+                                 FRAME(5, 1, 5, 1), 0,    1,   't', 1,   '1'}; /* trailers */
+static const uint8_t refused[] = {FRAME(4, 3, 0, 1), 0, 0, 0, 7, FRAME(8, 7, 0, 0), 0, 0, 0, 0, 0, 0, 0, 0};
+
+static bool dialogue2(size_t i, enum rig_way way, long n, bool refuses) {
+  struct rig *r = rig_new(way);
+  rig_over2(r, true);
+  count = 0;
+  peer_say(&r->visitor, rows[i].request);
+  fail_at = n;
+  rig_run(r);
+  fail_at = 0;
+  for (unsigned k = 0; k < 2; k++) { /* the second over the connection that a refused one gets */
+    struct peer *p = &r->service[k];
+    if (k >= r->dials || p->dead || p->ended)
+      continue;
+    rig_calm++;
+    peer_put(p, settings, sizeof settings);
+    if (refuses && !k)
+      peer_put(p, refused, sizeof refused);
+    else
+      peer_put(p, answer, sizeof answer);
+    rig_calm--;
+    fail_at = n;
+    rig_run(r);
+    fail_at = 0;
+  }
+  bool more = count >= n;
+  if (!more && (i == 0 || (i == 1 && !refuses))) /* nothing failed: that is how it should be */
+    assert_non_null(strstr(peer_text(&r->visitor), "hello"));
+  rig_free(r);
+  return more;
+}
+
+static void every_allocation_2(void **state) {
+  (void)state;
+#if !INTERPOSE
+  print_message("skipped: a sanitizer owns malloc\n");
+#endif
+  for (size_t i = 0; INTERPOSE && i < 4;
+       i++) /* the last of these asks for an upgrade, which goes over HTTP/1.1 */
+    for (enum rig_way way = DIRECT; way <= FRAMES; way++)
+      for (int refuses = 0; refuses < 2; refuses++) {
+        dialogue2(i, way, 1000000, refuses);
+        long before = live;
+        long n = 1;
+        for (; n < 1000; n++) {
+          bool more = dialogue2(i, way, n, refuses);
+          assert_int_equal(live, before);
+          if (!more)
+            break;
+        }
+        assert_true(n > 3 && n < 1000);
+      }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation),
+                                     cmocka_unit_test(every_allocation_2)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -201,7 +201,7 @@ static size_t op(const uint8_t *p, size_t n) {
 
 static void begin(void) {
   struct stream *s, *far;
-  struct h1_pool_conf pool_conf = {&net, loop, "localhost", 3000};
+  struct h1_pool_conf pool_conf = {.net = &net, .loop = loop, .host = "localhost", .port = 3000};
   struct front_conf conf = {.tls = true, .handler = &relay, .closed = on_front_closed};
   relay = (struct http_handler){.request = to_agent};
   agent = (struct http_handler){.request = to_service, .gone = on_gone};

@@ -27,6 +27,10 @@
 #define LIMIT_STALL_MS                                                                                       \
   600000u /* a visitor that takes nothing of its response: a paused film goes on within ten minutes */
 #define LIMIT_STALL_LOW_MS 10000u /* ... while memory is short */
+#define LIMIT_SHED_MORE_MS                                                                                   \
+  3000u /* less than half of the pool is left: each new request ends one response that stalled so long ... */
+#define LIMIT_SHED_MS 1000u /* ... less than a quarter: so long ... */
+#define LIMIT_SHED 8u       /* ... and so many: more than one request can hold */
 #define LIMIT_H2_STREAMS                                                                                     \
   100u /* requests at once on a connection: what RFC 9113 6.5.2 calls the least that does not hurt */
 #define LIMIT_H2_CONN_WINDOW                                                                                 \

@@ -15,6 +15,8 @@ struct front_ops {
   void (*drain)(struct front *f);
   void (*last)(struct front *f);
   bool (*busy)(const struct front *f);
+  uint64_t (*stalled)(const struct front *f);
+  void (*shed)(struct front *f);
   void (*abort)(struct front *f, int reason);
 };
 
@@ -62,6 +64,14 @@ static inline void front_last(struct front *f) {
 /* A request was read and is not answered to its end. */
 static inline bool front_busy(const struct front *f) {
   return f->ops->busy(f);
+}
+/* Milliseconds for which nothing of a response could be written that waits for this visitor; of several the longest; 0: none waits. */
+static inline uint64_t front_stalled(const struct front *f) {
+  return f->ops->stalled(f);
+}
+/* Give that one up: what it holds is free a turn later. */
+static inline void front_shed(struct front *f) {
+  f->ops->shed(f);
 }
 /* At once; closed() does not come. handler->finished() may, during the call. */
 static inline void front_abort(struct front *f, int reason) {

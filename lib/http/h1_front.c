@@ -238,6 +238,8 @@ static size_t on_body(struct http_end *e, struct evbuffer *from, size_t n) {
   struct h1_front *f = (struct h1_front *)e;
   size_t took = f->answered && !f->resp_done && !f->kill && !f->failing ? h1_out_body(&f->out, from, n) : 0;
   f->track.body_out = f->out.passed;
+  if (took)
+    f->moved = now(f);
   if (f->out.err)
     kill_soon(f, f->out.err);
   return took;
@@ -521,12 +523,18 @@ static bool body_in_time(struct h1_front *f) {
   return front_in_time(&f->pace, f->conf.body_rate, f->in.passed, owes, now(f));
 }
 
-/* Nothing of what waits for the visitor left for so long: a paused film goes on within ten minutes. */
+/* For how long nothing could be written of what waits for the visitor. */
+static uint64_t stalled_for(struct h1_front *f) {
+  if (f->kill || f->phase != BUSY ||
+      (!evbuffer_get_length(f->out.pend) && (!f->answered || f->resp_done || stream_room(f->s))))
+    f->moved = now(f);
+  return now(f) - f->moved;
+}
+
+/* A paused film goes on within ten minutes. */
 static bool is_stalled(struct h1_front *f) {
   bool low = budget_left(&budget_pool) < budget_pool.cap / 8;
-  if (!evbuffer_get_length(f->out.pend) && (!f->answered || f->resp_done || stream_room(f->s)))
-    f->moved = now(f);
-  return now(f) - f->moved >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS);
+  return stalled_for(f) >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS);
 }
 
 static void watch(struct h1_front *f) {
@@ -581,7 +589,16 @@ static void abort_now(struct front *b, int reason) {
   leave(f);
 }
 
-static const struct front_ops base_ops = {drain, last, is_busy, abort_now};
+static uint64_t stalled(const struct front *b) {
+  return stalled_for(of_base(b));
+}
+
+static void shed(struct front *b) {
+  metric_add(METRIC_STALLED, 1);
+  kill_soon(of_base(b), BEAM_ERR_TIMEOUT);
+}
+
+static const struct front_ops base_ops = {drain, last, is_busy, stalled, shed, abort_now};
 
 int h1_front_new(struct stream *s, const struct front_conf *conf, struct front **out) {
   struct h1_front *f = calloc(1, sizeof *f);

@@ -262,7 +262,15 @@ static void on_idle(struct mux_conn *m) {
   h2_conn_flush_soon((struct h2_conn *)m);
 }
 
-static const struct front_ops ops = {drain, last, is_busy, abort_now};
+static uint64_t stalled(const struct front *b) {
+  return mux_conn_stalled(&of_base(b)->m);
+}
+
+static void shed(struct front *b) {
+  mux_conn_shed(&of_base(b)->m);
+}
+
+static const struct front_ops ops = {drain, last, is_busy, stalled, shed, abort_now};
 
 int h2_front_new(struct stream *s, const struct front_conf *conf, struct front **out) {
   struct h2_conn *c = calloc(1, sizeof *c);

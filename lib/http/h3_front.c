@@ -339,7 +339,15 @@ static void abort_now(struct front *b, int reason) {
   leave(c);
 }
 
-static const struct front_ops ops = {drain, last, is_busy, abort_now};
+static uint64_t stalled(const struct front *b) {
+  return mux_conn_stalled(&of_base(b)->m);
+}
+
+static void shed(struct front *b) {
+  mux_conn_shed(&of_base(b)->m);
+}
+
+static const struct front_ops ops = {drain, last, is_busy, stalled, shed, abort_now};
 
 /* Control, and QPACK's two: they live as long as the connection. */
 static int open_streams(struct h3_conn *c) {

@@ -120,6 +120,9 @@ int mux_request_received(struct mux_request *r, const uint8_t *p, size_t n); /* 
 void mux_request_sent(struct mux_request *r); /* r->out shrank, the end left, or the visitor gave credit */
 void mux_request_over(struct mux_request *r, bool in_order); /* HTTP is done with it */
 void mux_request_abandon(struct mux_request *r);             /* the connection goes: free it now */
+/* For the front_ops of both: the request whose response waits longest for the visitor. */
+uint64_t mux_conn_stalled(struct mux_conn *c);
+void mux_conn_shed(struct mux_conn *c);
 void mux_request_tick(struct mux_request *r, uint64_t now, bool low);
 
 #endif

@@ -494,14 +494,43 @@ static bool body_in_time(struct mux_request *r, uint64_t t) {
   return front_in_time(&r->pace, r->c->conf.body_rate, r->track.body_in, owes, t);
 }
 
+static uint64_t stalled_for(const struct mux_request *r, uint64_t t) {
+  return r->id >= 0 && !r->gone && !r->failing && evbuffer_get_length(r->out) ? t - r->moved : 0;
+}
+
+static struct mux_request *slowest(struct mux_conn *c) {
+  struct mux_request *r, *found = NULL;
+  uint64_t t = loop_now(c->loop), most = 0;
+  DL_FOREACH(c->requests, r) {
+    if (stalled_for(r, t) > most) {
+      found = r;
+      most = stalled_for(r, t);
+    }
+  }
+  return found;
+}
+
+uint64_t mux_conn_stalled(struct mux_conn *c) {
+  struct mux_request *r = slowest(c);
+  return r ? stalled_for(r, loop_now(c->loop)) : 0;
+}
+
+static void give_up(struct mux_request *r) {
+  metric_add(METRIC_STALLED, 1);
+  fail_soon(r, PAGE_VISITOR_GONE);
+  r->answered = 1;
+}
+
+void mux_conn_shed(struct mux_conn *c) {
+  struct mux_request *r = slowest(c);
+  if (r)
+    give_up(r);
+}
+
 /* A visitor that gives no credit holds what was written for it: not for ever, and for a short time when memory is short. */
 void mux_request_tick(struct mux_request *r, uint64_t t, bool low) {
-  if (r->id >= 0 && evbuffer_get_length(r->out) &&
-      t - r->moved >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS)) {
-    metric_add(METRIC_STALLED, 1);
-    fail_soon(r, PAGE_VISITOR_GONE);
-    r->answered = 1;
-  } else if (!body_in_time(r, t)) {
+  if (stalled_for(r, t) >= (low ? LIMIT_STALL_LOW_MS : LIMIT_STALL_MS))
+    give_up(r);
+  else if (!body_in_time(r, t))
     fail_soon(r, PAGE_SLOW_BODY);
-  }
 }

@@ -16,6 +16,7 @@
 #include "relay/handover.h"
 #include "relay/session.h"
 #include "relay/settings.h"
+#include "relay/visitor.h"
 #include "relay/wslink.h"
 #include "wire/host.h"
 
@@ -313,6 +314,7 @@ static void admitted(const struct visit *v, const char *name, const struct route
   struct relay *r = v->w->relay;
   const struct beam_relay_config *c = &settings_now(r)->conf;
   struct admit_ticket t;
+  visitors_make_room(v->w);
   enum page page = admit_request(v->guest, c->visitor_requests, route->stats, c->tunnel_requests, &t);
   if (page) {
     admit_refused(r, page == PAGE_TOO_MANY ? ADMIT_REQUESTS : ADMIT_TUNNEL);

@@ -10,6 +10,7 @@
 #include "http/h1_front.h"
 #include "http/h2_front.h"
 #include "http/h3_front.h"
+#include "io/budget.h"
 #include "obs/metrics.h"
 #include "quic/quic.h"
 #include "relay/admit.h"
@@ -327,6 +328,25 @@ void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_stor
 void visitor_end_all(struct worker *w) {
   while (w->visitors)
     visitor_end(w->visitors, BEAM_ERR_CLOSED);
+}
+
+/* --- memory --- */
+
+/* Many who read slowly must not use up the pool, or everybody else would get 503. The longest connected go first. */
+void visitors_make_room(struct worker *w) {
+  size_t left = budget_left(&budget_pool);
+  if (left >= budget_pool.cap / 2)
+    return;
+  bool short_of = left < budget_pool.cap / 4;
+  unsigned n = short_of ? LIMIT_SHED : 1;
+  struct visitor *v;
+  DL_FOREACH(w->visitors, v) {
+    if (!v->front || v->carries || front_stalled(v->front) < (short_of ? LIMIT_SHED_MS : LIMIT_SHED_MORE_MS))
+      continue;
+    front_shed(v->front);
+    if (!--n)
+      return;
+  }
 }
 
 /* --- draining --- */

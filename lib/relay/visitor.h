@@ -21,6 +21,8 @@ struct quic_conn;
 /* A QUIC connection that agreed on h3. Takes q. */
 void visitor_quic(struct worker *w, struct quic_conn *q, uint16_t local_port);
 void visitor_end_all(struct worker *w);
+/* Another request begins: while memory is short, the response of this worker that stalled longest makes room for it. */
+void visitors_make_room(struct worker *w);
 
 /* The relay goes away: what the connections of this worker do, and that their next request is their last; then idle ones are closed.
  * An agent's link through WebSocket counts as neither busy nor idle: it ends with its session. */

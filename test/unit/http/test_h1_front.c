@@ -219,6 +219,36 @@ static void nobody_takes_it(void **state) {
   }
 }
 
+/* Whoever is short of memory asks who stalls, and ends it. */
+static void shed(void **state) {
+  (void)state;
+  static char block[16384];
+  struct rig *r = rig_new(FRAMES);
+  assert_int_equal(front_stalled(r->front), 0);
+  peer_say(&r->visitor, GET);
+  rig_wait(r, 5000);
+  assert_int_equal(front_stalled(r->front), 0); /* it is the service that takes its time */
+  r->visitor.slow = true;
+  peer_say(&r->service[0], OK "Content-Length: 99999999\r\n\r\n");
+  for (size_t n = 1; n;) {
+    n = stream_write(r->service[0].s, block, sizeof block);
+    rig_run(r);
+  }
+  rig_wait(r, 1500);
+  assert_true(front_stalled(r->front) >= 1500 && front_stalled(r->front) < 2000);
+  peer_read(&r->visitor);
+  rig_run(r);
+  assert_true(front_stalled(r->front) < 100);
+  rig_wait(r, 2000);
+  front_shed(r->front);
+  assert_int_equal(front_stalled(r->front), 0); /* once */
+  rig_run(r);
+  assert_null(r->front);
+  assert_true(r->visitor.dead);
+  assert_true(r->service[0].dead);
+  rig_free(r);
+}
+
 static void keep_alive_time(void **state) {
   (void)state;
   struct rig *r = rig_new(DIRECT);
@@ -666,6 +696,7 @@ int main(void) {
       cmocka_unit_test(slow_head),
       cmocka_unit_test(slow_body),
       cmocka_unit_test(nobody_takes_it),
+      cmocka_unit_test(shed),
       cmocka_unit_test(keep_alive_time),
       cmocka_unit_test(pipelined),
       cmocka_unit_test(a_thousand_pages),

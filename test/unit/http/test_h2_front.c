@@ -281,6 +281,29 @@ static void a_visitor_that_does_not_read(void **state) {
   h2_client_free(c);
 }
 
+static void shed(void **state) {
+  (void)state;
+  static char much[200001];
+  struct h2_client *c = h2_client_new(DIRECT);
+  memset(much, 'x', sizeof much - 1);
+  c->manual = true;
+  struct h2_answer *a = h2_client_get(c, "/");
+  h2_client_wait(c, 3000);
+  assert_int_equal(front_stalled(c->r->front), 0);
+  serve(c, 0, OK "Content-Length: 200000\r\n\r\n");
+  serve(c, 0, much);
+  struct h2_answer *b = h2_client_get(c, "/");
+  h2_client_wait(c, 1500);
+  assert_true(front_stalled(c->r->front) >= 1500 && front_stalled(c->r->front) < 2000);
+  front_shed(c->r->front);
+  assert_int_equal(front_stalled(c->r->front), 0);
+  h2_client_run(c);
+  assert_true(a->closed && !a->ended);
+  assert_false(b->closed); /* the connection and its other requests go on */
+  assert_non_null(c->r->front);
+  h2_client_free(c);
+}
+
 static void a_slow_body(void **state) {
   (void)state;
   static const struct {
@@ -660,6 +683,7 @@ int main(void) {
       cmocka_unit_test(websocket_refused),
       cmocka_unit_test(a_stalled_upload),
       cmocka_unit_test(a_visitor_that_does_not_read),
+      cmocka_unit_test(shed),
       cmocka_unit_test(a_slow_body),
       cmocka_unit_test(reset_by_the_visitor),
       cmocka_unit_test(the_visitor_goes),

@@ -273,7 +273,8 @@ void quic_conn_close(struct quic_conn *c, int reason) {
     return;
   }
   bool now = reason == BEAM_ERR_TIMEOUT || reason == BEAM_ERR_RESET || !c->up;
-  abandon_streams(c, reason ? reason : BEAM_ERR_RESET, now);
+  /* CLOSED is what the peer says; here it would leave owners with streams that lead nowhere. */
+  abandon_streams(c, reason && reason != BEAM_ERR_CLOSED ? reason : BEAM_ERR_RESET, now);
   if (!c->ep->server)
     loop_at_free(c->loop, &c->reap);
   c->bye = reason;

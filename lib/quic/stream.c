@@ -114,6 +114,8 @@ static size_t move(struct stream *s, struct evbuffer *from, size_t n) {
     return 0;
   if (st->mute || !is_live(st)) {
     evbuffer_drain(from, n);
+    if (st->id < 0 && stream_at_end(s)) /* the connection is gone, and this may be an answer without end */
+      stream_tell_closed(s, BEAM_ERR_RESET);
     return n;
   }
   n = sendbuf_add(&st->out, from, n);

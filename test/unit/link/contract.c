@@ -512,6 +512,33 @@ static void test_closed_stream_before_closed_link(void **state) {
   world_free(&w);
 }
 
+/* Whoever still answers when the link has ended in order, with the whole question taken, is told: it may be an answer without end. */
+static void test_answer_to_a_closed_link(void **state) {
+  (void)state;
+  for (int by_agent = 0; by_agent < 2; by_agent++) {
+    struct world w;
+    struct tap *r, *a;
+    world_make(&w, kind);
+    world_open(&w, &r, &a);
+    stream_write(r->s, "what?", 5);
+    stream_finish(r->s);
+    world_run(&w);
+    assert_got(a, "what?");
+    assert_true(a->ended);
+    struct side *closer = by_agent ? &w.agent : &w.relay;
+    link_close(closer->k, BEAM_ERR_CLOSED);
+    closer->k = NULL;
+    world_run(&w);
+    for (int i = 0; i < 3 && !a->closed; i++) {
+      stream_write(a->s, "for ever", 8);
+      world_run(&w);
+    }
+    assert_int_equal(a->closed, 1);
+    tap_free(r, BEAM_ERR_RESET);
+    world_free(&w);
+  }
+}
+
 static void test_last_words_arrive(void **state) {
   (void)state;
   struct world w;
@@ -590,6 +617,7 @@ int link_contract_run(const struct pair_kind *with) {
       cmocka_unit_test(test_stream_limit),
       cmocka_unit_test(test_link_close_with_open_streams),
       cmocka_unit_test(test_closed_stream_before_closed_link),
+      cmocka_unit_test(test_answer_to_a_closed_link),
       cmocka_unit_test(test_last_words_arrive),
       cmocka_unit_test(test_drain),
       cmocka_unit_test(test_giving_a_stream_away),

@@ -49,20 +49,30 @@ void rewrite_origins(struct rewrite_origins *o, struct span scheme, struct span 
   default_port_off(o->local_origin);
 }
 
-/* Is this address the local service's, by one of the names a program has for itself? How much of the address that is; 0: it is not. */
+/* Without its scheme: "localhost:3000". */
+static struct span local_host(const struct rewrite_origins *o) {
+  const char *scheme_end = strstr(o->local_origin, "://");
+  return span_of(scheme_end ? scheme_end + 3 : "");
+}
+
+/* Is this address the local service's, by one of the names a program has for itself? How much of the address that is; 0: it is not. Under https too: that is what an
+ * app makes of its own Host when it believes X-Forwarded-Proto (Next.js does). */
 static size_t local_part(const struct rewrite_origins *o, struct span url) {
   static const char *const names[] = {"localhost", "127.0.0.1", "[::1]", "0.0.0.0"};
-  struct span own = span_of(o->local_origin);
-  if (of_origin(url, own))
-    return own.n;
-  const char *colon = strrchr(o->local_origin, ':');
-  size_t scheme = strcspn(o->local_origin, ":");
-  const char *port = colon > o->local_origin + scheme && !strchr(colon, ']') ? colon : "";
+  struct span scheme = starts(url, SPAN("https://")) ? SPAN("https://") : SPAN("http://");
+  struct span own = local_host(o);
+  if (!own.n || !starts(url, scheme))
+    return 0;
+  struct span rest = {url.p + scheme.n, url.n - scheme.n};
+  if (of_origin(rest, own))
+    return scheme.n + own.n;
+  const char *colon = strrchr(own.p, ':');
+  const char *port = colon && !strchr(colon, ']') ? colon : "";
   for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
     char other[64];
-    str_fmt(other, sizeof other, "%.*s://%s%.8s", (int)scheme, o->local_origin, names[i], port);
-    if (of_origin(url, span_of(other)))
-      return strlen(other);
+    str_fmt(other, sizeof other, "%s%.8s", names[i], port);
+    if (of_origin(rest, span_of(other)))
+      return scheme.n + strlen(other);
   }
   return 0;
 }
@@ -86,18 +96,29 @@ static struct span replaced(struct text *t, struct span to, struct span from, si
   return (struct span){at, to.n + rest};
 }
 
+static bool is_own_origin(const struct rewrite_origins *o, const struct http_field *f) {
+  return o->public_origin[0] && span_ieq(f->name, SPAN("origin")) &&
+         span_ieq(f->value, span_of(o->public_origin));
+}
+
 int rewrite_request(const struct rewrite_origins *o, struct http_head *h, char **text) {
-  struct span public = span_of(o->public_origin), local = span_of(o->local_origin);
+  struct span public = span_of(o->public_origin);
   struct text t = {0};
+  bool own = false;
   *text = NULL;
+  for (size_t i = 0; i < h->fields_n && !own; i++)
+    own = is_own_origin(o, &h->fields[i]);
   for (size_t i = 0; i < h->fields_n; i++) {
     struct http_field *f = &h->fields[i];
-    bool origin = span_ieq(f->name, SPAN("origin")) && span_ieq(f->value, public);
-    if (!origin && !(span_ieq(f->name, SPAN("referer")) && of_origin(f->value, public)))
+    struct span to = span_of(o->local_origin);
+    size_t cut = public.n;
+    if (own && span_ieq(f->name, SPAN("x-forwarded-host")))
+      to = local_host(o), cut = f->value.n;
+    else if (!is_own_origin(o, f) && !(span_ieq(f->name, SPAN("referer")) && of_origin(f->value, public)))
       continue;
     if (!t.p && !(t.p = *text = malloc(t.cap = LIMIT_HEAD_BYTES + 4 * sizeof o->local_origin)))
       return BEAM_ERR_NOMEM;
-    f->value = replaced(&t, local, f->value, public.n);
+    f->value = replaced(&t, to, f->value, cut);
   }
   return 0;
 }

@@ -14,7 +14,9 @@ struct rewrite_origins {
 void rewrite_origins(struct rewrite_origins *o, struct span scheme, struct span authority,
                      const char *local_origin);
 
-/* Request: Origin and Referer of the tunnel become the local service's. Changes the fields in place; their new text is in *text (freed by the caller). NOMEM. */
+/* Request: Origin and Referer of the tunnel become the local service's. With that Origin so does X-Forwarded-Host: what guards forms compares Origin with either that
+ * or Host (Next.js, Rails; Django), so both must say the same; without it X-Forwarded-Host goes on telling where the visitor is. Changes the fields in place; their
+ * new text is in *text (freed by the caller). NOMEM. */
 int rewrite_request(const struct rewrite_origins *o, struct http_head *h, char **text);
 
 /* Response, for http_filter: Location, Content-Location, Access-Control-Allow-Origin and the domain of cookies come back as the visitor's. */

@@ -56,6 +56,42 @@ static void requests(void **state) {
   }
 }
 
+/* Who compares Origin with X-Forwarded-Host must find them equal; who asks where the visitor is gets the truth when there is no such check. */
+static void forwarded_host(void **state) {
+  (void)state;
+  static const struct {
+    const char *origin, *want;
+  } table[] = {
+      {"https://shop.t.test:8443", "localhost:3000"},
+      {"https://evil.test", "shop.t.test:8443"},
+      {"null", "shop.t.test:8443"},
+      {"", "shop.t.test:8443"},
+  };
+  struct rewrite_origins o = origins("shop.t.test:8443", "localhost:3000");
+  for (size_t i = 0; i < ROWS(table); i++)
+    for (int turn = 0; turn < 2; turn++) { /* whichever comes first */
+      struct http_field f[3] = {{SPAN("Referer"), SPAN("https://shop.t.test:8443/a")}};
+      struct http_field *origin = &f[1 + turn], *host = &f[2 - turn];
+      *origin = (struct http_field){SPAN("Origin"), span_of(table[i].origin)};
+      *host = (struct http_field){SPAN("X-Forwarded-Host"), SPAN("shop.t.test:8443")};
+      struct http_head h = {.method = SPAN("POST"), .fields = f, .fields_n = 3};
+      char *text;
+      assert_int_equal(rewrite_request(&o, &h, &text), 0);
+      assert_true(span_eq(host->value, span_of(table[i].want)));
+      assert_true(span_eq(f[0].value, SPAN("http://localhost:3000/a")));
+      free(text);
+    }
+  char much[600];
+  memset(much, 'a', sizeof much - 1);
+  much[sizeof much - 1] = 0;
+  o = origins(much, "localhost"); /* nothing is its origin, an empty Origin least of all */
+  struct http_field f[2] = {{SPAN("Origin"), SPAN("")}, {SPAN("X-Forwarded-Host"), SPAN("x")}};
+  struct http_head h = {.method = SPAN("POST"), .fields = f, .fields_n = 2};
+  char *text;
+  assert_int_equal(rewrite_request(&o, &h, &text), 0);
+  assert_null(text);
+}
+
 static void responses(void **state) {
   (void)state;
   static const struct {
@@ -66,6 +102,14 @@ static void responses(void **state) {
       {"Location", "http://127.0.0.1:3000/", "https://shop.t.test:8443/"},
       {"Location", "http://[::1]:3000/?x", "https://shop.t.test:8443/?x"},
       {"Location", "http://0.0.0.0:3000/", "https://shop.t.test:8443/"},
+      {"Location", "https://localhost:3000/a",
+       "https://shop.t.test:8443/a"}, /* of Host and X-Forwarded-Proto */
+      {"Location", "https://127.0.0.1:3000", "https://shop.t.test:8443"},
+      {"Location", "https://localhost:30001/", NULL},
+      {"Location", "https://localhost/", NULL},
+      {"Location", "https://", NULL},
+      {"Location", "ftp://localhost:3000/", NULL},
+      {"Location", "localhost:3000/", NULL},
       {"Location", "http://localhost:30001/", NULL},
       {"Location", "http://localhost/", NULL},
       {"Location", "/a", NULL},
@@ -162,8 +206,9 @@ static void on_its_way(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(names),          cmocka_unit_test(requests), cmocka_unit_test(responses),
-      cmocka_unit_test(shared_cookies), cmocka_unit_test(alt_svc),  cmocka_unit_test(on_its_way),
+      cmocka_unit_test(names),      cmocka_unit_test(requests),       cmocka_unit_test(forwarded_host),
+      cmocka_unit_test(responses),  cmocka_unit_test(shared_cookies), cmocka_unit_test(alt_svc),
+      cmocka_unit_test(on_its_way),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,7 @@ static struct beam_relay_config relay_config(const struct options *o, const char
   c.tls_key = o->tls_key;
   c.agent_token_file = o->agent_token_file;
   c.open = o->open;
+  c.interstitial = o->interstitial;
   c.visitor_connections = o->visitor_connections;
   c.visitor_requests = o->visitor_requests;
   c.tunnel_connections = o->tunnel_connections;

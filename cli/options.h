@@ -45,7 +45,7 @@ struct options {
   unsigned workers;
   /* relay */
   const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors, *drain_to;
-  bool open, replace;
+  bool open, replace, interstitial;
   unsigned visitor_connections, visitor_requests, tunnel_connections, tunnel_requests, min_body_rate;
   /* all */
   const char *data, *config, *log_level;

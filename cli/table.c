@@ -58,6 +58,7 @@ const struct opt opt_table[] = {
     {"replace", NULL, 0, OPT_FLAG, CMD_RELAY, AT(replace), NULL, NULL, false, NULL, "take over from the relay that runs on this data directory, losing no request"},
     {"drain-to", NULL, 0, OPT_TEXT, CMD_RELAY, AT(drain_to), "HOST[:PORT]", NULL, true, "BEAM_DRAIN_TO", "SIGTERM: where agents go, to another relay with the same CA"},
     {"workers", NULL, 0, OPT_NUMBER, RUNS, AT(workers), "N", NULL, true, "BEAM_WORKERS", "threads of the relay (one per processor; embedded: at most 2)"},
+    {"interstitial", NULL, 0, OPT_FLAG, CMD_RELAY, AT(interstitial), NULL, NULL, true, "BEAM_INTERSTITIAL", "browsers see a warning before a tunnel, once in seven days (a relay without --agent-token-file)"},
     {"visitor-connections", NULL, 0, OPT_COUNT, CMD_RELAY, AT(visitor_connections), "N", NULL, true, "BEAM_VISITOR_CONNECTIONS", "connections at once of one visitor address, IPv6 by /64 (512)"},
     {"visitor-requests", NULL, 0, OPT_COUNT, CMD_RELAY, AT(visitor_requests), "N", NULL, true, "BEAM_VISITOR_REQUESTS", "requests at once of one visitor address (2048)"},
     {"tunnel-connections", NULL, 0, OPT_COUNT, CMD_RELAY, AT(tunnel_connections), "N", NULL, true, "BEAM_TUNNEL_CONNECTIONS", "connections at once to one TCP or TLS tunnel (4096)"},

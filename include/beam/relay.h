@@ -62,6 +62,8 @@ struct beam_relay_config {
   unsigned tunnel_requests;     /* requests to one tunnel (4096); more get 503 BEAM-5033 */
   unsigned
       min_body_rate; /* bytes a second a request's body must bring until its answer begins (240); gRPC and upgrades are exempt */
+  int interstitial; /* 1: browsers that come to a tunnel by themselves first see a warning, once in seven days; only on a relay without agent_token_file, to which
+                                   whoever opens a tunnel is unknown. 0: none */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }
@@ -95,7 +97,7 @@ BEAM_API int beam_relay_drain(beam_relay *r, uint32_t ms);
  * of them is wrong all stay as they were (err, may be NULL, says which and why): INVALID, NOT_FOUND, PERMISSION, NOMEM. */
 BEAM_API int beam_relay_reload(beam_relay *r, struct beam_error *err);
 /* The same with another configuration (copied): tls_cert, tls_key, agent_token_file, open, plain, tcp_ports, udp_ports, udp_idle_ms, congestion,
- * drain_to, give_descriptors and the limits are in force for what begins from now on; tunnels keep the port they have. The callback and `user` stay. All of it, or
+ * drain_to, give_descriptors, the limits and interstitial are in force for what begins from now on; tunnels keep the port they have. The callback and `user` stay. All of it, or
  * nothing and an error: the above; DENIED (it would be open to the world); UNSUPPORTED: domain, control_host, listen, listen_plain, data_dir or workers
  * differ, which needs another relay beside this one (`handover` 2 loses no request). */
 BEAM_API int beam_relay_reconfigure(beam_relay *r, const struct beam_relay_config *config,

@@ -178,12 +178,12 @@ static void put_escaped(struct text *t, const char *s, bool json) {
   }
 }
 
-static void render_html(struct text *t, const struct page_entry *e, const char *code, const char *detail) {
+static void html_begin(struct text *t, const char *title, const char *code) {
   put(t, "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
          "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"robots\" "
          "content=\"noindex\">\n<title>");
-  put(t, e->title);
+  put(t, title);
   put(t,
       "</title>\n<style>\n"
       ":root{--bg:#f7f7f5;--fg:#1d1d1f;--dim:#62626a;--line:#dcdcd8;--mark:#0a63c9}\n"
@@ -200,8 +200,18 @@ static void render_html(struct text *t, const struct page_entry *e, const char *
       "</style>\n</head>\n<body>\n<main>\n<p class=\"code\">");
   put(t, code);
   put(t, "</p>\n<h1>");
-  put(t, e->title);
+  put(t, title);
   put(t, "</h1>\n<p>");
+}
+
+static void html_end(struct text *t, const char *by) {
+  put(t, "</p>\n<p class=\"by\">");
+  put(t, by);
+  put(t, "</p>\n</main>\n</body>\n</html>\n");
+}
+
+static void render_html(struct text *t, const struct page_entry *e, const char *code, const char *detail) {
+  html_begin(t, e->title, code);
   put(t, e->cause);
   put(t, "</p>\n");
   if (detail) {
@@ -211,8 +221,23 @@ static void render_html(struct text *t, const struct page_entry *e, const char *
   }
   put(t, "<p class=\"do\">");
   put(t, e->remedy);
-  put(t,
-      "</p>\n<p class=\"by\">Beam says this, not the site you asked for.</p>\n</main>\n</body>\n</html>\n");
+  html_end(t, "Beam says this, not the site you asked for.");
+}
+
+size_t page_render_warning(const char *host, const char *path, char *out, size_t cap) {
+  struct text t = {out, 0, cap};
+  html_begin(&t, "Somebody shares this site from their own computer", "Beam");
+  put(&t, "You are about to visit <b>");
+  put_escaped(&t, host, false);
+  put(&t, "</b>. Whoever runs it is not known to this relay, which only passes it on.</p>\n"
+          "<p>Give it no password and nothing personal, unless you trust the person who gave you this "
+          "address.</p>\n"
+          "<p class=\"do\"><a href=\"");
+  put_escaped(&t, path, false);
+  put(&t, "\">Continue to the site</a>");
+  html_end(&t, "Beam says this once in seven days. Programs pass with the header field Beam-Skip-Warning.");
+  out[t.n] = 0;
+  return t.n;
 }
 
 static void put_member(struct text *t, const char *name, const char *value) {

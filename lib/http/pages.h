@@ -83,5 +83,7 @@ void page_head_make_grpc(struct page_head *out, enum page page);
 /* The page's body for a front that must write it itself. Returns its length (always < cap for cap >= 4096). */
 size_t page_render(enum page page, bool json, const char *detail, char *out, size_t cap);
 enum { PAGE_BYTES = 4096 };
+/* The page before a stranger's site (relay/interstitial.h), in the same dress: `host` is shown, `path` is where its link leads. */
+size_t page_render_warning(const char *host, const char *path, char *out, size_t cap);
 
 #endif

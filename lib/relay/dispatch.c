@@ -14,6 +14,7 @@
 #include "relay/answers.h"
 #include "relay/drain.h"
 #include "relay/handover.h"
+#include "relay/interstitial.h"
 #include "relay/session.h"
 #include "relay/settings.h"
 #include "relay/visitor.h"
@@ -360,6 +361,8 @@ void dispatch_request(const struct visit *v, struct http_end *front, struct http
     page_answer(w->loop, front, h, PAGE_NO_TUNNEL, NULL);
   else if (!is_covered(v, host))
     page_answer(w->loop, front, h, PAGE_MISDIRECTED, NULL);
+  else if (interstitial_request(v, front, h, host))
+    return;
   else if (is_state_page(h->target))
     answer_state(w, front, h, host, &route);
   else

@@ -25,6 +25,7 @@ static int copy(struct settings *s, const struct beam_relay_config *c) {
       .give_descriptors = c->give_descriptors,
       .udp_idle_ms = c->udp_idle_ms,
       .congestion = c->congestion,
+      .interstitial = c->interstitial,
       .visitor_connections = of(c->visitor_connections, LIMIT_VISITORS_PER_ADDR),
       .visitor_requests = of(c->visitor_requests, LIMIT_REQUESTS_PER_ADDR),
       .tunnel_connections = of(c->tunnel_connections, LIMIT_CONNECTIONS_PER_TUNNEL),

@@ -80,6 +80,7 @@ static struct beam_relay_config relay_config(const struct options *o, const char
   c.visitor_requests = o->visitor_requests;
   c.tunnel_connections = o->tunnel_connections;
   c.tunnel_requests = o->tunnel_requests;
+  c.proxy_from = o->proxy_from;
   c.min_body_rate = o->min_body_rate;
   c.drain_to = o->drain_to;
   c.give_descriptors = !o->give_descriptors || strcmp(o->give_descriptors, "on") == 0;

@@ -44,7 +44,8 @@ struct options {
   unsigned udp_idle;
   unsigned workers;
   /* relay */
-  const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors, *drain_to;
+  const char *domain, *control_host, *tls_cert, *tls_key, *agent_token_file, *give_descriptors, *drain_to,
+      *proxy_from;
   bool open, replace, interstitial;
   unsigned visitor_connections, visitor_requests, tunnel_connections, tunnel_requests, min_body_rate;
   /* all */

@@ -85,6 +85,10 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
     return err_set(err, BEAM_ERR_UNSUPPORTED,
                    "leave proxy_protocol at 0; the visitor's address stays with the relay",
                    "a UDP tunnel cannot say who its visitors are: there is no connection to begin with it");
+  if (c->kind == BEAM_TUNNEL_HTTP && c->proxy_protocol &&
+      (is_https(c) || (c->upstream_protocol && !strcmp(c->upstream_protocol, "h2c"))))
+    return err_set(err, BEAM_ERR_UNSUPPORTED, "leave one of them away: X-Forwarded-For says the same",
+                   "a PROXY protocol header is for a service that speaks plain HTTP/1.1");
   if (c->congestion != BEAM_CONGESTION_BBR && c->congestion != BEAM_CONGESTION_CUBIC)
     return err_set(err, BEAM_ERR_INVALID, "choose BEAM_CONGESTION_BBR or BEAM_CONGESTION_CUBIC",
                    "there is no congestion control %d", (int)c->congestion);

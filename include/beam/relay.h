@@ -57,13 +57,15 @@ struct beam_relay_config {
       drain_to; /* "HOST[:PORT]" of another relay: where beam_relay_drain() sends the agents. They follow when it proves the same CA (the ca files of data_dir, copied); NULL: they come back here */
   /* What strangers may have at once; 0: the default in parentheses. An address is an IPv4 address or the /64 of an IPv6 one; loopback is not counted. */
   unsigned visitor_connections; /* connections of one address (512); more are closed */
-  unsigned visitor_requests;    /* requests of one address (2048); more get 429 BEAM-4291 */
+  unsigned visitor_requests;    /* requests of one address (2048); more get 429 BEAM-4292 */
   unsigned tunnel_connections;  /* connections to one TCP or TLS tunnel (4096); more are closed */
   unsigned tunnel_requests;     /* requests to one tunnel (4096); more get 503 BEAM-5033 */
   unsigned
       min_body_rate; /* bytes a second a request's body must bring until its answer begins (240); gRPC and upgrades are exempt */
   int interstitial; /* 1: browsers that come to a tunnel by themselves first see a warning, once in seven days; only on a relay without agent_token_file, to which
                                    whoever opens a tunnel is unknown. 0: none */
+  const char *
+      proxy_from; /* load balancers in front: "10.0.0.0/8,2001:db8::5". What they connect to any TCP port with must begin with a PROXY protocol header (version 1 or 2), and its address is the visitor's everywhere: X-Forwarded-For, logs, limits, the agents' rules. From elsewhere no such header is taken. Not for QUIC. NULL: none */
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }
@@ -97,7 +99,7 @@ BEAM_API int beam_relay_drain(beam_relay *r, uint32_t ms);
  * of them is wrong all stay as they were (err, may be NULL, says which and why): INVALID, NOT_FOUND, PERMISSION, NOMEM. */
 BEAM_API int beam_relay_reload(beam_relay *r, struct beam_error *err);
 /* The same with another configuration (copied): tls_cert, tls_key, agent_token_file, open, plain, tcp_ports, udp_ports, udp_idle_ms, congestion,
- * drain_to, give_descriptors, the limits and interstitial are in force for what begins from now on; tunnels keep the port they have. The callback and `user` stay. All of it, or
+ * drain_to, proxy_from, give_descriptors, the limits and interstitial are in force for what begins from now on; tunnels keep the port they have. The callback and `user` stay. All of it, or
  * nothing and an error: the above; DENIED (it would be open to the world); UNSUPPORTED: domain, control_host, listen, listen_plain, data_dir or workers
  * differ, which needs another relay beside this one (`handover` 2 loses no request). */
 BEAM_API int beam_relay_reconfigure(beam_relay *r, const struct beam_relay_config *config,

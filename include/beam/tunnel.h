@@ -112,7 +112,7 @@ struct beam_tunnel_config {
   void *user;
   enum beam_tunnel_kind kind;
   uint16_t remote_port; /* TCP, UDP: the wanted public port; 0: any, the same again next time */
-  int proxy_protocol; /* TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none */
+  int proxy_protocol; /* HTTP, TCP, TLS: 1 or 2: the local service gets the visitor's address in a PROXY protocol header of that version; 0: none. Each HTTP request then has a connection of its own, in plain HTTP/1.1 */
   const char *transport; /* "auto" (NULL): the best that gets through; "quic", "h2" or "ws": that one alone */
   const char *
       proxy; /* "http://[USER:PASSWORD@]HOST[:PORT]" or "socks5://...": the relay is reached through it. "" or "none": directly. NULL: as HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment say */
@@ -132,7 +132,7 @@ struct beam_tunnel_config {
   { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
- * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP; rules for HTTP with another kind); LIMIT (too many rules); PERMISSION or STORE (data_dir, device key); NOMEM.
+ * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP, https or h2c; rules for HTTP with another kind); LIMIT (too many rules); PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
 BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
                               struct beam_error *err);

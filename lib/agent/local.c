@@ -16,6 +16,7 @@
 #include "http/h2_upstream.h"
 #include "http/rewrite.h"
 #include "wire/control.h"
+#include "wire/proxyline.h"
 
 /* A stream whose StreamOpen is being read. */
 struct opening {
@@ -30,8 +31,8 @@ struct opening {
 struct visit {
   struct http_handler handler; /* user: this */
   struct local *l;
-  char visitor[64];
-  enum page refused; /* by the owner's rules */
+  char visitor[64], local[64]; /* its address, and the relay's that it came to */
+  enum page refused;           /* by the owner's rules */
 };
 
 struct local {
@@ -73,10 +74,15 @@ static int join(struct local *l, const struct rewrite_origins *o, struct http_en
   return 0;
 }
 
-static int request(struct local *l, const struct http_head *h, struct http_end **up) {
+static int request(struct local *l, const struct http_head *h, const struct visit *v, struct http_end **up) {
+  char line[PROXYLINE_MAX];
   if (l->pool2 && (!l->grpc_only || page_is_grpc(h)))
     return h2_pool_request(l->pool2, up);
-  return h1_pool_request(l->pool, up);
+  int err = h1_pool_request(l->pool, up);
+  size_t n = proxyline_write(l->conf.proxy_protocol, v->visitor, v->local, line);
+  if (!err && n && (err = h1_request_preface(*up, line, n)))
+    (*up)->ops->abort(*up, PAGE_INTERNAL);
+  return err;
 }
 
 static void on_request(void *user, struct http_end *front, struct http_head *h, bool more) {
@@ -98,7 +104,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
     err = rewrite_request(&o, &head, &text);
   }
   if (!err)
-    err = l->closed ? BEAM_ERR_CLOSED : request(l, h, &up);
+    err = l->closed ? BEAM_ERR_CLOSED : request(l, h, v, &up);
   if (!err && (err = join(l, &o, front, up)))
     up->ops->abort(up, PAGE_INTERNAL);
   if (!err && (err = policy_join(l->conf.policy, l->conf.loop, front, h)))
@@ -139,6 +145,7 @@ static void serve_http(struct local *l, struct stream *s, const beam_StreamOpen 
   v->handler =
       (struct http_handler){.request = on_request, .finished = on_finished, .user = v, .gone = on_gone};
   str_copy(v->visitor, sizeof v->visitor, open->visitor);
+  str_copy(v->local, sizeof v->local, open->local);
   l->fronts++;
   if (frames_front(s, &v->handler))
     on_gone(v);
@@ -262,7 +269,7 @@ static int make(struct local *l, struct beam_error *err) {
     e = h1_pool_new(&pool, &l->pool);
   struct h2_pool_conf pool2 = {
       .loop = c->loop, .dialer = pool.dialer, .tls = c->tls, .prior = !c->tls, .h1 = l->pool};
-  bool h1 = c->protocol && !strcmp(c->protocol, "http1");
+  bool h1 = c->proxy_protocol || (c->protocol && !strcmp(c->protocol, "http1"));
   l->grpc_only = !c->tls && !(c->protocol && !strcmp(c->protocol, "h2c"));
   if (!e && !h1)
     e = h2_pool_new(&pool2, &l->pool2);

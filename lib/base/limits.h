@@ -51,7 +51,9 @@
 /* --- visitor controls --- */
 #define LIMIT_POLICY_USERS 64u     /* a team; each costs every request a comparison */
 #define LIMIT_POLICY_PASSWORD 256u /* USER:PASSWORD: more is a mistake */
-#define LIMIT_POLICY_RANGES 256u   /* address ranges in a list, which is looked through for each visitor */
+#define LIMIT_ADDRESS_RANGES 256u  /* address ranges in a list, which is looked through for each visitor */
+#define LIMIT_PROXY_HEADER                                                                                   \
+  4096u /* PROXY protocol, version 2: addresses, and TLVs that balancers add; some hundred bytes are common */
 
 #define LIMIT_POLICY_EDITS 16u        /* header fields changed each way: half of LIMIT_HEAD_ADDED_FIELDS */
 #define LIMIT_POLICY_EDIT_BYTES 4096u /* ... and their text: half of LIMIT_HEAD_ADDED_BYTES */

@@ -27,6 +27,8 @@ struct request {
   uint64_t active;         /* the exchange last moved: the timer counts from here */
   char *bytes;             /* the head as it goes out, while it may have to be sent (again) */
   size_t bytes_n;
+  char *preface; /* before it, on a connection that is nobody else's */
+  size_t preface_n;
   enum http_body kind; /* of our body */
   uint64_t length;
   struct h1_in in;
@@ -85,6 +87,7 @@ static void leave(struct request *r) {
   if (--r->depth || !r->dead)
     return;
   free(r->bytes);
+  free(r->preface);
   free(r);
 }
 
@@ -137,7 +140,7 @@ static void answer(struct request *r, struct h1_message *m) {
     request_fail(r, PAGE_LOCAL_BAD);
     return;
   }
-  r->idle_ms = idle_time(m);
+  r->idle_ms = r->preface ? 0 : idle_time(m);
   r->upgraded = h->status == 101;
   if (r->asks && !r->upgraded)
     r->req_whole = true; /* refused: there was no body to write */
@@ -285,7 +288,8 @@ static void use(struct request *r, struct conn *c) {
   r->c = c;
   r->active = loop_now(c->s->loop);
   h1_out_start(&c->out, r->kind, r->length);
-  if (evbuffer_add(c->out.pend, r->bytes, r->bytes_n) || timer_start(&r->timer, LIMIT_UPSTREAM_HEAD_MS)) {
+  if ((r->preface && evbuffer_add(c->out.pend, r->preface, r->preface_n)) ||
+      evbuffer_add(c->out.pend, r->bytes, r->bytes_n) || timer_start(&r->timer, LIMIT_UPSTREAM_HEAD_MS)) {
     r->failing = PAGE_INTERNAL;
     soon(r);
   }
@@ -389,7 +393,7 @@ static void on_head(struct http_end *e, const struct http_head *h, bool more) {
     soon(r);
     return;
   }
-  struct conn *c = pool_take(r->pool);
+  struct conn *c = r->preface ? NULL : pool_take(r->pool);
   if (c)
     use(r, c);
   else
@@ -465,5 +469,15 @@ int h1_pool_request(struct h1_pool *p, struct http_end **out) {
   task_init(&r->step, on_step, r);
   timer_init(&r->timer, p->conf.loop, on_timer, r);
   *out = &r->end;
+  return 0;
+}
+
+int h1_request_preface(struct http_end *upstream, const void *p, size_t n) {
+  struct request *r = (struct request *)upstream;
+  r->preface = malloc(n);
+  if (!r->preface)
+    return BEAM_ERR_NOMEM;
+  memcpy(r->preface, p, n);
+  r->preface_n = n;
   return 0;
 }

@@ -23,5 +23,7 @@ void h1_pool_free(struct h1_pool *p);
 /* An upstream end for one request: it takes an idle connection or dials once its head arrives. A request on an idle connection that the service closed before answering is
  * sent again on a fresh one when it is safe (no body sent yet, idempotent method; RFC 9110 9.2.2). NOMEM. */
 int h1_pool_request(struct h1_pool *p, struct http_end **out);
+/* Before its head is sent: this request goes out on a connection of its own that begins with these bytes (a PROXY protocol header), and ends with it. NOMEM. */
+int h1_request_preface(struct http_end *upstream, const void *p, size_t n);
 
 #endif

@@ -13,16 +13,11 @@
 #include "http/rate.h"
 #include "wire/cidr.h"
 
-struct ranges {
-  struct cidr *list;
-  size_t n;
-};
-
 struct policy {
   unsigned refs;
-  struct http_auth *auth;    /* NULL: everybody */
-  struct ranges allow, deny; /* of allow none: everybody */
-  struct rate *rate;         /* what follows: NULL or 0: not asked for */
+  struct http_auth *auth;       /* NULL: everybody */
+  struct cidr_list allow, deny; /* of allow none: everybody */
+  struct rate *rate;            /* what follows: NULL or 0: not asked for */
   struct cors *cors;
   struct edits *request, *response;
   uint64_t max_body;
@@ -32,40 +27,10 @@ struct policy {
 
 /* --- what the owner wrote --- */
 
-static struct span trim(struct span s) {
-  while (s.n && (*s.p == ' ' || *s.p == '\t'))
-    s.p++, s.n--;
-  while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-    s.n--;
-  return s;
-}
-
-/* "10.0.0.0/8, ::1". */
-static int parse_ranges(const char *text, const char *what, struct ranges *out, struct beam_error *err) {
-  size_t n = 1;
-  if (!text)
-    return 0;
-  for (const char *p = text; (p = strchr(p, ',')); p++)
-    n++;
-  if (n > LIMIT_POLICY_RANGES)
-    return err_set(err, BEAM_ERR_LIMIT, NULL, "%s: more than %u ranges", what, LIMIT_POLICY_RANGES);
-  if (!(out->list = calloc(n, sizeof *out->list)))
-    return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
-  for (const char *p = text; out->n < n; out->n++) {
-    struct span one = {p, strcspn(p, ",")};
-    p += one.n + (p[one.n] != 0);
-    one = trim(one);
-    if (!cidr_parse(one, &out->list[out->n]))
-      return err_set(err, BEAM_ERR_INVALID, "write 203.0.113.9, 10.0.0.0/8 or 2001:db8::/32",
-                     "%s: \"%.60s\" is neither an address nor a range", what, one.n ? one.p : "");
-  }
-  return 0;
-}
-
 static int parse(struct policy *p, const struct beam_http_policy *c, struct beam_error *err) {
-  int e = parse_ranges(c->allow, "allow", &p->allow, err);
+  int e = cidr_list_parse(c->allow, "allow", &p->allow, err);
   if (!e)
-    e = parse_ranges(c->deny, "deny", &p->deny, err);
+    e = cidr_list_parse(c->deny, "deny", &p->deny, err);
   if (!e && c->auth)
     e = http_auth_new(c->auth, &p->auth, err);
   if (!e && c->rate_limit)
@@ -112,19 +77,12 @@ void policy_unref(struct policy *p) {
   cors_free(p->cors);
   edits_free(p->request);
   edits_free(p->response);
-  free(p->allow.list);
-  free(p->deny.list);
+  cidr_list_free(&p->allow);
+  cidr_list_free(&p->deny);
   free(p);
 }
 
 /* --- a visitor --- */
-
-static bool in_any(const struct ranges *r, const struct addr *a) {
-  for (size_t i = 0; i < r->n; i++)
-    if (cidr_has(&r->list[i], a))
-      return true;
-  return false;
-}
 
 bool policy_lets_in(const struct policy *p, const char *visitor) {
   struct addr a;
@@ -132,7 +90,7 @@ bool policy_lets_in(const struct policy *p, const char *visitor) {
     return true;
   if (!addr_parse(span_of(visitor), &a))
     return false; /* nobody knows who it is */
-  return !in_any(&p->deny, &a) && (!p->allow.n || in_any(&p->allow, &a));
+  return !cidr_list_has(&p->deny, &a) && (!p->allow.n || cidr_list_has(&p->allow, &a));
 }
 
 /* --- refusing --- */

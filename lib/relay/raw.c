@@ -13,6 +13,7 @@
 #include "relay/settings.h"
 #include "relay/dispatch.h"
 #include "relay/handover.h"
+#include "relay/proxied.h"
 #include "wire/control.h"
 
 struct raw {
@@ -181,9 +182,7 @@ struct raw_port {
 
 static void on_accept(void *user, struct stream *s, const struct sockaddr_storage *peer) {
   struct raw_port *p = user;
-  char local[80];
-  sock_local(s, local, sizeof local);
-  raw_forward(p->w, s, p->name, "", peer, local);
+  proxied_accept(p->w, s, peer, p->name, 0, false);
 }
 
 static void on_lingered(void *arg) {

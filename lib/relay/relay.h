@@ -62,6 +62,7 @@ struct worker {
   struct session *sessions;          /* uthash by id */
   struct session *greeting;          /* list of those not up yet */
   struct visitor *visitors;          /* list */
+  struct proxied *proxied;           /* list */
   struct hellos hellos;              /* TLS handshakes that wait for their turn */
   struct raw *raws;                  /* list of TCP and TLS visitors */
   struct raw_port *raw_ports;        /* list of public ports */

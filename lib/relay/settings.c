@@ -36,10 +36,12 @@ static int copy(struct settings *s, const struct beam_relay_config *c) {
       .agent_token_file = str_dup(c->agent_token_file),
       .tcp_ports = str_dup(c->tcp_ports),
       .udp_ports = str_dup(c->udp_ports),
-      .drain_to = str_dup(c->drain_to)};
+      .drain_to = str_dup(c->drain_to),
+      .proxy_from = str_dup(c->proxy_from)};
   bool whole = !c->tls_cert == !s->conf.tls_cert && !c->tls_key == !s->conf.tls_key &&
                !c->agent_token_file == !s->conf.agent_token_file && !c->tcp_ports == !s->conf.tcp_ports &&
-               !c->udp_ports == !s->conf.udp_ports && !c->drain_to == !s->conf.drain_to;
+               !c->udp_ports == !s->conf.udp_ports && !c->drain_to == !s->conf.drain_to &&
+               !c->proxy_from == !s->conf.proxy_from;
   return whole ? 0 : BEAM_ERR_NOMEM;
 }
 
@@ -78,6 +80,8 @@ static int check(const struct relay *r, struct settings *s, struct beam_error *e
   int e = parse_ports(c->tcp_ports, &s->port_lo, &s->port_hi, err);
   if (!e)
     e = parse_ports(c->udp_ports ? c->udp_ports : c->tcp_ports, &s->udp_lo, &s->udp_hi, err);
+  if (!e)
+    e = cidr_list_parse(c->proxy_from, "proxy-from", &s->proxy_from, err);
   if (e)
     return e;
   struct trust_facts f = {.action = TRUST_LISTEN,
@@ -115,6 +119,8 @@ void settings_free(struct settings *s) {
   free((void *)s->conf.tcp_ports);
   free((void *)s->conf.udp_ports);
   free((void *)s->conf.drain_to);
+  free((void *)s->conf.proxy_from);
+  cidr_list_free(&s->proxy_from);
   free(s);
 }
 

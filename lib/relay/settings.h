@@ -9,10 +9,12 @@
 #include "base/limits.h"
 #include "identity/tokens.h"
 #include "relay/relay.h"
+#include "wire/cidr.h"
 
 struct settings {
   struct beam_relay_config conf; /* the fields that may change, with strings of our own; all others are 0 */
   struct tokens *tokens;         /* NULL: none asked for */
+  struct cidr_list proxy_from;   /* load balancers that say who the visitor is */
   uint16_t port_lo, port_hi;     /* public ports for TCP tunnels; 0: none */
   uint16_t udp_lo, udp_hi;       /* the same for UDP tunnels */
   struct settings *next;         /* of those that are freed with the relay */

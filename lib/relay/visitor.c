@@ -207,6 +207,7 @@ struct gift {
   struct evbuffer *received;
   struct sockaddr_storage peer;
   uint16_t local_port;
+  char local[80];
 };
 
 static void gift_free(struct gift *g) {
@@ -224,7 +225,7 @@ static void on_gift(void *arg) {
   if (!g->to->closing) {
     g->fd = -1; /* sock_adopt takes it, also when it fails */
     if (!sock_adopt(g->to->loop, fd, g->received, &s))
-      visitor_new(g->to, s, &g->peer, g->local_port, true, true);
+      visitor_new(g->to, s, &g->peer, g->local, g->local_port, true, true);
   }
   gift_free(g);
 }
@@ -240,7 +241,9 @@ static bool give_away(struct visitor *v) {
   struct gift *g = calloc(1, sizeof *g);
   if (!g)
     return false;
-  *g = (struct gift){&w->relay->workers[route.members[0].worker], -1, evbuffer_new(), v->peer, v->local_port};
+  *g = (struct gift){
+      &w->relay->workers[route.members[0].worker], -1, evbuffer_new(), v->peer, v->local_port, ""};
+  str_copy(g->local, sizeof g->local, v->local);
   if (!g->received || (g->fd = sock_release(v->s, g->received)) < 0) {
     gift_free(g);
     return false;
@@ -295,8 +298,8 @@ static void on_slow(void *arg) {
 
 static const struct stream_events events = {on_readable, NULL, on_closed};
 
-static void take(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
-                 bool tls, bool given, bool inner) {
+static void take(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, const char *local,
+                 uint16_t local_port, bool tls, bool given, bool inner) {
   struct visitor *v = admitted(w, peer, local_port);
   if (!v) {
     stream_close(s, BEAM_ERR_LIMIT);
@@ -306,7 +309,7 @@ static void take(struct worker *w, struct stream *s, const struct sockaddr_stora
   v->tls_port = tls;
   v->given = given;
   v->inner = inner;
-  sock_local(s, v->local, sizeof v->local);
+  str_copy(v->local, sizeof v->local, local);
   timer_init(&v->timer, w->loop, on_slow, v);
   if (timer_start(&v->timer, LIMIT_HANDSHAKE_MS)) {
     visitor_end(v, BEAM_ERR_NOMEM);
@@ -315,14 +318,16 @@ static void take(struct worker *w, struct stream *s, const struct sockaddr_stora
   stream_own(s, &events, v);
 }
 
-void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
-                 bool tls, bool given) {
-  take(w, s, peer, local_port, tls, given, false);
+void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, const char *local,
+                 uint16_t local_port, bool tls, bool given) {
+  take(w, s, peer, local, local_port, tls, given, false);
 }
 
 void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_storage *peer,
                   uint16_t local_port) {
-  take(w, s, peer, local_port, true, true, true);
+  char local[80];
+  sock_local(s, local, sizeof local);
+  take(w, s, peer, local, local_port, true, true, true);
 }
 
 void visitor_end_all(struct worker *w) {

@@ -11,9 +11,9 @@
 
 #include "relay/relay.h"
 
-/* A connection accepted by a listener of this worker (tls: on a TLS port). Takes s. `given`: it came from another worker and stays here. */
-void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, uint16_t local_port,
-                 bool tls, bool given);
+/* A connection that came to a listener of this worker (tls: a TLS port) from peer to `local`, which is text. Takes s. `given`: it came from another worker and stays here. */
+void visitor_new(struct worker *w, struct stream *s, const struct sockaddr_storage *peer, const char *local,
+                 uint16_t local_port, bool tls, bool given);
 /* What came through a WebSocket (wslink.h), as if on a TLS port, but only an agent's beam/1 is let in: so that nobody nests connections. Takes s. */
 void visitor_link(struct worker *w, struct stream *s, const struct sockaddr_storage *peer,
                   uint16_t local_port);

@@ -17,6 +17,7 @@
 #include "relay/session.h"
 #include "relay/tickets.h"
 #include "relay/udp_port.h"
+#include "relay/proxied.h"
 #include "relay/visitor.h"
 
 enum {
@@ -53,7 +54,7 @@ int worker_init(struct worker *w, struct relay *r, unsigned index, struct loop *
 
 static void on_accept(void *user, struct stream *s, const struct sockaddr_storage *peer) {
   struct accept_ctx *a = user;
-  visitor_new(a->w, s, peer, a->port, a->tls, false);
+  proxied_accept(a->w, s, peer, NULL, a->port, a->tls);
 }
 
 int worker_adopt(struct worker *w, int fd, unsigned i, bool tls, struct listener **out) {
@@ -130,6 +131,7 @@ void worker_close(struct worker *w) {
   if (w->index == 0)
     handover_close(w->relay);
   timer_stop(&w->sweep);
+  proxied_close_all(w);
   visitor_end_all(w);
   hellos_close(&w->hellos);
   raw_close(w);

@@ -1,7 +1,11 @@
 #include "wire/cidr.h"
 
 #include <arpa/inet.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/err.h"
+#include "base/limits.h"
 
 static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -89,4 +93,46 @@ bool cidr_has(const struct cidr *c, const struct addr *a) {
   uint8_t rest = (uint8_t)(0xff00 >> c->bits % 8);
   return a->n && a->n == c->net.n && !memcmp(a->bytes, c->net.bytes, whole) &&
          (!(c->bits % 8) || ((a->bytes[whole] ^ c->net.bytes[whole]) & rest) == 0);
+}
+
+static struct span trim(struct span s) {
+  while (s.n && (*s.p == ' ' || *s.p == '\t'))
+    s.p++, s.n--;
+  while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+    s.n--;
+  return s;
+}
+
+int cidr_list_parse(const char *text, const char *what, struct cidr_list *out, struct beam_error *err) {
+  size_t n = 1;
+  memset(out, 0, sizeof *out);
+  if (!text)
+    return 0;
+  for (const char *p = text; (p = strchr(p, ',')); p++)
+    n++;
+  if (n > LIMIT_ADDRESS_RANGES)
+    return err_set(err, BEAM_ERR_LIMIT, NULL, "%s: more than %u ranges", what, LIMIT_ADDRESS_RANGES);
+  if (!(out->list = calloc(n, sizeof *out->list)))
+    return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
+  for (const char *p = text; out->n < n; out->n++) {
+    struct span one = {p, strcspn(p, ",")};
+    p += one.n + (p[one.n] != 0);
+    one = trim(one);
+    if (!cidr_parse(one, &out->list[out->n]))
+      return err_set(err, BEAM_ERR_INVALID, "write 203.0.113.9, 10.0.0.0/8 or 2001:db8::/32",
+                     "%s: \"%.60s\" is neither an address nor a range", what, one.n ? one.p : "");
+  }
+  return 0;
+}
+
+void cidr_list_free(struct cidr_list *l) {
+  free(l->list);
+  memset(l, 0, sizeof *l);
+}
+
+bool cidr_list_has(const struct cidr_list *l, const struct addr *a) {
+  for (size_t i = 0; i < l->n; i++)
+    if (cidr_has(&l->list[i], a))
+      return true;
+  return false;
 }

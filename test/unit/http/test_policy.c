@@ -48,8 +48,8 @@ static void addresses(void **state) {
 
 static void mistakes(void **state) {
   (void)state;
-  char many[LIMIT_POLICY_RANGES * 4 + 16] = "::1", users[LIMIT_POLICY_USERS * 5 + 16] = "";
-  for (unsigned i = 0; i < LIMIT_POLICY_RANGES; i++)
+  char many[LIMIT_ADDRESS_RANGES * 4 + 16] = "::1", users[LIMIT_POLICY_USERS * 5 + 16] = "";
+  for (unsigned i = 0; i < LIMIT_ADDRESS_RANGES; i++)
     strcat(many, ",::1");
   for (unsigned i = 0; i <= LIMIT_POLICY_USERS; i++)
     strcat(users, "a:b\n");

@@ -148,7 +148,9 @@
   (256u * 1024) /* an agent's socket of one flow, in the kernel: 2,048 of them hold 1 GiB at the very most */
 
 /* --- QUIC --- */
-#define LIMIT_QUIC_IDLE_MS 30000u      /* silence after which a connection is dead: three missed PINGs */
+#define LIMIT_QUIC_IDLE_MS 30000u /* silence after which a connection is dead: three missed PINGs */
+#define LIMIT_QUIC_DOUBT_MS                                                                                  \
+  1000u /* the network says the peer is gone, and it answers nothing for so long (or three PTOs) */
 #define LIMIT_QUIC_KEEPALIVE_MS 15000u /* a client says something so often: NAT bindings live 30 s and more */
 #define LIMIT_QUIC_FIRST_RTT_MS                                                                              \
   100u /* a path's round trip until it is known: three of them after a handshake's packet it is sent again */

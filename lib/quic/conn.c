@@ -124,6 +124,7 @@ static void end_engine(struct quic_conn *c) {
   timer_stop(&c->timer);
   timer_stop(&c->trim);
   timer_stop(&c->deadline);
+  timer_stop(&c->doubt);
   if (c->ng)
     ngtcp2_conn_del(c->ng);
   c->ng = NULL;
@@ -314,6 +315,28 @@ void quic_conn_input(struct quic_conn *c, const struct udp_packet *p) {
     quic_conn_flush_soon(c);
 }
 
+/* --- doubt --- */
+
+/* Nobody is there, says the network. Anybody can say so, and a relay that starts anew is away for a moment only: it is no proof. But what we sent when it
+ * was said is still on its way, and the engine repeats it: a peer that is there answers. */
+void quic_conn_doubt(struct quic_conn *c, int reason) {
+  enum { PTOS = 3 };
+  if (c->dead || c->closing || timer_set(&c->doubt))
+    return;
+  uint64_t ms = PTOS * ngtcp2_conn_get_pto(c->ng) / QUIC_NS_PER_MS;
+  c->doubt_heard = c->heard;
+  c->doubt_reason = reason;
+  timer_start(&c->doubt, ms > LIMIT_QUIC_DOUBT_MS ? ms : LIMIT_QUIC_DOUBT_MS); /* without it PINGs find out */
+}
+
+static void on_doubt(void *arg) {
+  struct quic_conn *c = arg;
+  ngtcp2_conn_info info;
+  ngtcp2_conn_get_conn_info(c->ng, &info);
+  if (c->heard == c->doubt_heard && info.bytes_in_flight)
+    quic_conn_die(c, c->doubt_reason, NULL);
+}
+
 /* --- made, asked --- */
 
 int quic_conn_new(struct quic_endpoint *e, struct quic_conn **out) {
@@ -332,6 +355,7 @@ int quic_conn_new(struct quic_endpoint *e, struct quic_conn **out) {
   timer_init(&c->timer, e->loop, on_timer, c);
   timer_init(&c->trim, e->loop, quic_window_trim, c);
   timer_init(&c->deadline, e->loop, on_deadline, c);
+  timer_init(&c->doubt, e->loop, on_doubt, c);
   c->next = e->conns;
   if (c->next)
     c->next->prev = c;

@@ -205,7 +205,10 @@ struct quic_conn {
   struct loop_timer timer;    /* the engine's; lingering, closing: the end */
   struct loop_timer trim;     /* windows */
   struct loop_timer deadline; /* of closing */
-  struct quic_conn *paced;    /* next in the endpoint's list */
+  struct loop_timer doubt;    /* the network says that the peer is gone: until when it may answer */
+  uint64_t doubt_heard;       /* `heard` as it was then */
+  int doubt_reason;
+  struct quic_conn *paced; /* next in the endpoint's list */
   uint64_t paced_at;
 
   int closed; /* reason to tell */
@@ -268,6 +271,8 @@ void quic_conn_flush_soon(struct quic_conn *c);
 void quic_conn_die(struct quic_conn *c, int reason, const ngtcp2_ccerr *error);
 void quic_conn_failed(struct quic_conn *c, int liberr); /* what a call of the engine returned */
 void quic_conn_settle(struct quic_conn *c);             /* after a flush: closing, and all is delivered? */
+void quic_conn_doubt(struct quic_conn *c,
+                     int reason); /* an established one: the network says that nobody is there */
 ngtcp2_path quic_conn_path(struct quic_conn *c);
 
 /* session.c */

@@ -300,10 +300,14 @@ static void on_writable(void *user) {
       quic_conn_flush_soon(c);
 }
 
-/* Nobody is there, says the network: believed only while the handshake has not said otherwise, because anybody can say so. */
+/* Nobody is there, says the network: believed while the handshake has not said otherwise; later it is a reason to ask, because anybody can say so. */
 static void on_failed(void *user, int err) {
   struct quic_endpoint *e = user;
-  if (!e->server && e->conns && !e->conns->up)
+  if (e->server || !e->conns)
+    return;
+  if (e->conns->up)
+    quic_conn_doubt(e->conns, err);
+  else
     quic_conn_die(e->conns, err, NULL);
 }
 

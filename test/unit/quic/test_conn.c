@@ -13,6 +13,7 @@
 
 #include "../quic_pair.h"
 #include "io/budget.h"
+#include "quic/conn.h"
 
 static struct loop *l;
 static struct pair *p;
@@ -392,6 +393,35 @@ static void silence_ends_it(void **state) {
   assert_int_equal(p->a.reason, BEAM_ERR_TIMEOUT);
   assert_int_equal(p->b.reason, BEAM_ERR_TIMEOUT);
   udp_memnet_blackhole(p->net, 0);
+}
+
+/* "Port unreachable", which anybody can forge: who lives answers what was just sent, and goes on; who does not is given up a second later. */
+static void the_network_says_nobody_is_there(void **state) {
+  (void)state;
+  static char few[100];
+  struct stream *s;
+  pair_meet(p);
+  assert_int_equal(quic_conn_open(p->a.c, true, &s), 0);
+  pair_turn(p, 200);
+  for (int gone = 0; gone < 2; gone++) {
+    udp_memnet_blackhole(p->net, gone ? UDP_MEMNET_TO : 0);
+    assert_int_equal(stream_write(s, few, sizeof few), sizeof few);
+    pair_turn(p, 1);
+    uint64_t said = loop_now(l);
+    quic_endpoint_events.failed(p->a.c->ep, BEAM_ERR_REFUSED);
+    pair_turn(p, LIMIT_QUIC_DOUBT_MS - 1);
+    assert_int_equal(p->a.closed, 0);
+    if (gone)
+      PAIR_UNTIL(p, p->a.closed);
+    else
+      pair_turn(p, 2 * LIMIT_QUIC_DOUBT_MS);
+    assert_int_equal(p->a.closed, gone);
+    if (gone)
+      assert_int_equal(loop_now(l) - said, LIMIT_QUIC_DOUBT_MS);
+  }
+  assert_int_equal(p->a.reason, BEAM_ERR_REFUSED);
+  udp_memnet_blackhole(p->net, 0);
+  stream_close(s, BEAM_ERR_RESET);
 }
 
 static void a_closing_endpoint_tells_everyone(void **state) {
@@ -924,6 +954,7 @@ int main(void) {
       TEST(a_lost_close_is_said_again),
       TEST(a_restart_resets_statelessly),
       TEST(silence_ends_it),
+      TEST(the_network_says_nobody_is_there),
       TEST(a_closing_endpoint_tells_everyone),
       TEST(closing_inside_a_callback),
       TEST(an_address_is_proved_when_asked),

@@ -251,9 +251,10 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
   } else if (options_typed(o, "upstream")) {
     return fail(e, BEAM_ERR_INVALID, "leave one of them away", "both \"%.80s\" and --upstream", o->args[0]);
   }
-  if (t->upstream && options_typed(o, "local-host"))
-    return fail(e, BEAM_ERR_INVALID, "leave it away", "--local-host says nothing beside %.100s", t->upstream);
-  if (t->port == 0 && !t->upstream)
+  if ((t->upstream || t->folder) && options_typed(o, "local-host"))
+    return fail(e, BEAM_ERR_INVALID, "leave it away", "--local-host says nothing beside %.100s",
+                t->upstream ? t->upstream : t->folder);
+  if (t->port == 0 && !t->upstream && !t->folder)
     return fail(e, BEAM_ERR_INVALID,
                 o->command == CMD_TCP   ? "beam tcp 5432"
                 : o->command == CMD_UDP ? "beam udp 53"
@@ -337,7 +338,11 @@ static int open_tunnel(struct running *run, const struct cli_env *env, const str
   /* Set once for a service that speaks https, they do not stand in the way of another one. */
   bool https = (t->upstream && !strncmp(t->upstream, "https:", 6)) ||
                (o->upstream_protocol && !strcmp(o->upstream_protocol, "https"));
-  c.upstream_protocol = o->upstream_protocol;
+  c.upstream_protocol = t->folder && !options_typed(o, "upstream-protocol") ? NULL : o->upstream_protocol;
+  c.folder = t->folder;
+  if (t->folder && !options_typed(o, "proxy-protocol"))
+    c.proxy_protocol = 0;
+  c.fallback = t->folder || options_typed(o, "fallback") ? o->fallback : NULL;
   c.upstream_ca = https || options_typed(o, "upstream-ca") ? o->upstream_ca : NULL;
   c.upstream_insecure = o->upstream_insecure && (https || options_typed(o, "upstream-insecure"));
   c.data_dir = data;

@@ -31,7 +31,7 @@ struct options {
   /* tunnel */
   unsigned port;
   const char *name, *relay, *relay_ca, *token, *host_header, *local_host, *framework, *transport, *congestion,
-      *proxy, *links, *upstream, *upstream_ca, *upstream_protocol;
+      *proxy, *links, *upstream, *upstream_ca, *upstream_protocol, *fallback;
   bool upstream_insecure;
   bool takeover, https, local, no_compression;
   bool private;

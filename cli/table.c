@@ -22,6 +22,7 @@ const struct opt opt_table[] = {
     {"upstream-protocol", NULL, 0, OPT_CHOICE, CMD_HTTP, AT(upstream_protocol), "auto|http1|h2c|https", "auto,http1,h2c,https", true, "BEAM_UPSTREAM_PROTOCOL", "what the local service speaks (auto: HTTP/1.1, HTTP/2 for gRPC; over https what it chooses)"},
     {"upstream-ca", NULL, 0, OPT_TEXT, CMD_HTTP, AT(upstream_ca), "FILE", NULL, true, "BEAM_UPSTREAM_CA", "https: the local service's certificate, or the CA that signed it (else the system's CAs)"},
     {"upstream-insecure", NULL, 0, OPT_FLAG, CMD_HTTP, AT(upstream_insecure), NULL, NULL, true, "BEAM_UPSTREAM_INSECURE", "https: take any certificate of the local service"},
+    {"fallback", NULL, 0, OPT_TEXT, CMD_HTTP, AT(fallback), "FILE", NULL, true, "BEAM_FALLBACK", "a folder: the file in it that answers where there is none (index.html for apps with routes of their own)"},
     {"framework", NULL, 0, OPT_TEXT, CMD_HTTP, AT(framework), "NAME", NULL, true, "BEAM_FRAMEWORK", "a note in the tunnel's record, such as next"},
     {"private", NULL, 0, OPT_FLAG, CMD_TCP, AT(private), NULL, NULL, false, "BEAM_PRIVATE", "no public port: a name that only beam connect with the same device key reaches"},
     {"remote-port", NULL, 0, OPT_PORT, CMD_TCP | CMD_UDP, AT(remote_port), "PORT", NULL, true, "BEAM_REMOTE_PORT", "the relay's port you want; else any, and the same again next time"},
@@ -80,7 +81,8 @@ const size_t opt_count = sizeof opt_table / sizeof *opt_table;
 _Static_assert(sizeof opt_table / sizeof *opt_table <= OPTS_MAX, "options.typed has a place for each");
 
 const struct cmd cmd_table[] = {
-    {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT|URL", "put a local web service on an HTTPS name", false},
+    {"http", CMD_HTTP, "beam [http] PORT|HOST:PORT|URL|FOLDER",
+     "put a local web service, or a folder, on an HTTPS name", false},
     {"start", CMD_HTTP, "beam start --port PORT", "the same", true},
     {"tcp", CMD_TCP, "beam tcp PORT|HOST:PORT", "put a local TCP service on a public port of the relay",
      false},

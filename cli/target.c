@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int no_target(const char *text, struct beam_error *e) {
   return fail(e, BEAM_ERR_INVALID, "give a port, as in beam 3000, or HOST:PORT",
@@ -35,6 +36,11 @@ static bool host_of(const char *text, size_t n, struct target *t) {
   return true;
 }
 
+static bool is_directory(const char *path) {
+  struct stat st;
+  return strspn(path, "0123456789") != strlen(path) && stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 int target_parse(const char *text, struct target *t, struct beam_error *e) {
   *t = (struct target){.port = 0};
   const char *p = text;
@@ -47,9 +53,13 @@ int target_parse(const char *text, struct target *t, struct beam_error *e) {
     p += 7;
     url = true;
   }
-  if (!url && (p[0] == '.' || strchr(p, '/')))
-    return fail(e, BEAM_ERR_UNSUPPORTED, "serve the folder with a program of yours and give its port",
-                "sharing a folder is not in this version");
+  if (!url && (p[0] == '.' || strchr(p, '/') || is_directory(p))) {
+    if (!is_directory(p))
+      return fail(e, BEAM_ERR_INVALID, "build it first, or check the spelling",
+                  "there is no folder \"%.100s\"", text);
+    t->folder = text;
+    return 0;
+  }
   size_t n = strcspn(p, "/");
   if (p[n] == '/' && p[n + 1])
     return fail(e, BEAM_ERR_INVALID, "leave the path away: the whole service is shared",

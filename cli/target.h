@@ -8,9 +8,10 @@ struct target {
   char host[256]; /* "": not given */
   unsigned port;
   const char *upstream; /* the whole text, for the library to read; NULL: host and port say it */
+  const char *folder;   /* NULL: no folder */
 };
 
-/* INVALID with text; UNSUPPORTED for what later versions will share (folders). `text` is borrowed for t's life. */
+/* INVALID with text; What has a slash, begins with a dot, or is the name of a directory is a folder. `text` is borrowed for t's life. */
 int target_parse(const char *text, struct target *t, struct beam_error *e);
 
 #endif

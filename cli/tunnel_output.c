@@ -31,9 +31,10 @@ void tunnel_output_init(struct tunnel_output *t, struct output *out, enum beam_t
                         const struct target *target) {
   *t = (struct tunnel_output){.out = out, .kind = kind};
   const char *name = target->host[0] ? target->host : "localhost";
-  if (target->upstream) {
-    snprintf(t->target, sizeof t->target, "%s", target->upstream);
-    snprintf(t->typed, sizeof t->typed, "%s", target->upstream);
+  const char *other = target->folder ? target->folder : target->upstream;
+  if (other) {
+    snprintf(t->target, sizeof t->target, "%s", other);
+    snprintf(t->typed, sizeof t->typed, "%s", other);
     return;
   }
   snprintf(t->typed, sizeof t->typed, "%u", target->port);

@@ -28,6 +28,22 @@ static bool is_https(const struct beam_tunnel_config *c) {
 }
 
 /* What is not HTTP goes to a port or a socket as it is. */
+static int check_folder(struct beam_tunnel_config *c, struct beam_error *err) {
+  if (c->folder && !*c->folder)
+    c->folder = NULL;
+  if (c->folder && c->kind != BEAM_TUNNEL_HTTP)
+    return err_set(err, BEAM_ERR_INVALID, "share it with BEAM_TUNNEL_HTTP", "a folder has no port");
+  if (c->folder && c->proxy_protocol)
+    return err_set(err, BEAM_ERR_INVALID, "leave proxy_protocol at 0",
+                   "a folder asks nobody who the visitor is");
+  if (c->folder && (c->upstream || c->upstream_protocol))
+    return err_set(err, BEAM_ERR_INVALID, "leave one of them away",
+                   "the folder %.100s, and a local service beside it", c->folder);
+  if (c->fallback && !c->folder)
+    return err_set(err, BEAM_ERR_INVALID, "leave it away", "a fallback is for a folder");
+  return 0;
+}
+
 static int check_upstream(struct beam_tunnel_config *c, struct beam_error *err) {
   if (c->upstream && !*c->upstream)
     c->upstream = NULL;
@@ -78,7 +94,9 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
   int e = check_upstream(c, err);
   if (e)
     return e;
-  if (!c->local_port && !c->upstream)
+  if ((e = check_folder(c, err)))
+    return e;
+  if (!c->local_port && !c->upstream && !c->folder)
     return err_set(err, BEAM_ERR_INVALID, "set the port of the program you want to share",
                    "no local port was given");
   if (c->kind == BEAM_TUNNEL_UDP && c->proxy_protocol)

@@ -98,7 +98,7 @@ struct beam_tunnel_config {
   const char *token;      /* what the relay's owner gave; NULL: none */
   const char *name;       /* the wanted label ("shop"); NULL: the relay draws one, the same again next time */
   const char *local_host; /* NULL: "localhost", both address families */
-  uint16_t local_port;    /* required, unless `upstream` is given */
+  uint16_t local_port;    /* required, unless `upstream` or `folder` is given */
   const char *
       data_dir; /* device key and known relays; NULL: $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam */
   const char *host_header; /* "rewrite" (NULL; the local host and port), "keep", or a value of your own */
@@ -127,12 +127,16 @@ struct beam_tunnel_config {
   const struct beam_http_policy *policy; /* who may visit, and more; NULL: everybody. Copied */
   const char *
       upstream_protocol; /* HTTP: what the local service speaks. "auto" (NULL): over https what it chooses, HTTP/2 or HTTP/1.1; else HTTP/1.1, but HTTP/2 for requests of gRPC. "http1"; "h2c": HTTP/2 without TLS; "https": TLS on local_host and local_port, as with an https address */
+  const char *
+      folder; /* HTTP: a directory whose files are shared, instead of a local service: GET and HEAD, index.html, parts, validators; nothing hidden (but .well-known), nothing outside of it. NULL: none */
+  const char *
+      fallback; /* folder: a file in it, "index.html", that answers where there is none and the path has no ending, as apps with routes of their own want it. NULL: 404.html, or a page */
 };
 #define BEAM_TUNNEL_CONFIG_INIT                                                                              \
   { .size = sizeof(struct beam_tunnel_config) }
 
 /* Open a tunnel; the connection is made in the background, on_state tells. Copies the config.
- * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca); UNSUPPORTED (proxy_protocol with UDP, https or h2c; rules for HTTP with another kind); LIMIT (too many rules); PERMISSION or STORE (data_dir, device key); NOMEM.
+ * Errors at once (err, may be NULL, says which value): INVALID; NAME; NOT_FOUND (upstream_ca, folder); UNSUPPORTED (proxy_protocol with UDP, https or h2c; rules for HTTP with another kind); LIMIT (too many rules); PERMISSION or STORE (data_dir, device key); NOMEM.
  * Errors later, as CLOSED: UNTRUSTED, DENIED, TAKEN, NAME, SUPERSEDED, PROTOCOL (versions). Everything else is tried again, for ever. */
 BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *config, beam_tunnel **out,
                               struct beam_error *err);

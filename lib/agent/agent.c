@@ -392,7 +392,9 @@ static int copy_strings(struct agent *a, const struct beam_tunnel_config *c) {
                            &a->conf.proxy,
                            &a->conf.upstream,
                            &a->conf.upstream_ca,
-                           &a->conf.upstream_protocol};
+                           &a->conf.upstream_protocol,
+                           &a->conf.folder,
+                           &a->conf.fallback};
   bool ok = true;
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
     const char *given = *fields[i];
@@ -419,7 +421,9 @@ static void agent_free(struct agent *a) {
                           a->conf.proxy,
                           a->conf.upstream,
                           a->conf.upstream_ca,
-                          a->conf.upstream_protocol};
+                          a->conf.upstream_protocol,
+                          a->conf.folder,
+                          a->conf.fallback};
   for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
     free((void *)fields[i]);
   for (unsigned i = 0; i < LIMIT_AGENT_RELAYS; i++)
@@ -520,6 +524,8 @@ static int add_spots(struct agent *a, struct beam_error *err) {
 }
 
 static int find_target(struct agent *a, struct beam_error *err) {
+  if (a->conf.folder)
+    return target_folder(a->conf.folder, &a->target, err);
   if (a->conf.upstream)
     return target_parse(a->conf.upstream, &a->target, err);
   const char *protocol = a->conf.upstream_protocol;
@@ -543,6 +549,8 @@ static int prepare(struct agent *a, struct beam_error *err) {
                           .insecure = a->conf.upstream_insecure != 0,
                           .ca = a->conf.upstream_ca,
                           .protocol = a->conf.upstream_protocol,
+                          .folder = a->conf.folder,
+                          .fallback = a->conf.fallback,
                           .host_header = a->conf.host_header,
                           .kind = (int)a->conf.kind,
                           .proxy_protocol = a->conf.proxy_protocol,

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "http/files.h"
 #include "http/forward.h"
 #include "http/frames.h"
 #include "http/h1_upstream.h"
@@ -41,6 +42,7 @@ struct local {
   char origin[320];       /* ... as an origin */
   bool rewrites;          /* ... and is the service's own: so are Origin, Location and the like */
   char names[LIMIT_AGENT_RELAYS][256]; /* what is bound at each relay */
+  struct files *files;                 /* NULL: there is a service */
   struct dialer *dialer;
   struct h1_pool *pool;
   struct h2_pool *pool2; /* NULL: HTTP/1.1 alone */
@@ -57,6 +59,7 @@ static void maybe_free(struct local *l) {
     return;
   h2_pool_free(l->pool2);
   h1_pool_free(l->pool);
+  files_free(l->files);
   dialer_free(l->dialer);
   policy_unref(l->conf.policy);
   free((void *)l->conf.host);
@@ -76,6 +79,8 @@ static int join(struct local *l, const struct rewrite_origins *o, struct http_en
 
 static int request(struct local *l, const struct http_head *h, const struct visit *v, struct http_end **up) {
   char line[PROXYLINE_MAX];
+  if (l->files)
+    return files_request(l->files, up);
   if (l->pool2 && (!l->grpc_only || page_is_grpc(h)))
     return h2_pool_request(l->pool2, up);
   int err = h1_pool_request(l->pool, up);
@@ -94,7 +99,7 @@ static void on_request(void *user, struct http_end *front, struct http_head *h, 
   char *text = NULL;
   if (policy_answer(l->conf.policy, l->conf.loop, v->visitor, front, h, &v->refused))
     return;
-  if (!l->pool2 && page_is_grpc(h)) {
+  if (!l->files && !l->pool2 && page_is_grpc(h)) {
     page_answer(l->conf.loop, front, h, PAGE_LOCAL_H2, NULL);
     return;
   }
@@ -256,6 +261,9 @@ static void set_host_header(struct local *l, const char *how) {
 
 static int make(struct local *l, struct beam_error *err) {
   const struct local_conf *c = &l->conf;
+  struct files_conf fc = {c->loop, c->folder, c->fallback};
+  if (c->folder)
+    return files_new(&fc, &l->files, err);
   struct dialer_conf dc = {.net = c->net,
                            .loop = c->loop,
                            .host = c->host,
@@ -287,7 +295,8 @@ int local_new(const struct local_conf *conf, struct local **out, struct beam_err
   policy_ref(l->conf.policy);
   /* The last exchange may end after the agent's own strings are freed. */
   int e = (l->conf.host = str_dup(conf->host)) ? make(l, err) : BEAM_ERR_NOMEM;
-  l->conf.host_header = l->conf.authority = l->conf.ca = l->conf.protocol = NULL;
+  l->conf.host_header = l->conf.authority = l->conf.ca = l->conf.protocol = l->conf.folder =
+      l->conf.fallback = NULL;
   if (e) {
     local_close(l);
     return e;

@@ -13,15 +13,16 @@ struct local_conf {
   struct net *net;
   const char *host; /* of the local service; or "unix:/path" */
   uint16_t port;
-  const char *authority;   /* what the service calls itself, "localhost:3000"; HTTP alone, as what follows */
-  bool tls;                /* it speaks TLS ... */
-  bool insecure;           /* ... with any certificate */
-  const char *ca;          /* ... or one that leads to this PEM file; NULL: to the system's */
-  int kind;                /* beam_TunnelKind: streams of any other are refused */
-  int proxy_protocol;      /* 0, 1, 2 */
-  const char *protocol;    /* "http1", "h2c"; else as the service or the request says */
-  const char *host_header; /* NULL or "rewrite": authority; "keep"; or a value */
-  struct policy *policy;   /* the owner's rules; local takes a reference of its own */
+  const char *authority; /* what the service calls itself, "localhost:3000"; HTTP alone, as what follows */
+  bool tls;              /* it speaks TLS ... */
+  bool insecure;         /* ... with any certificate */
+  const char *ca;        /* ... or one that leads to this PEM file; NULL: to the system's */
+  int kind;              /* beam_TunnelKind: streams of any other are refused */
+  int proxy_protocol;    /* 0, 1, 2 */
+  const char *protocol;  /* "http1", "h2c"; else as the service or the request says */
+  const char *folder, *fallback; /* not NULL: these files instead of a service */
+  const char *host_header;       /* NULL or "rewrite": authority; "keep"; or a value */
+  struct policy *policy;         /* the owner's rules; local takes a reference of its own */
   void (*finished)(void *user, const struct http_record *r);
   /* BEAM_TUNNEL_ENTRY: instead of a local service. Takes s. */
   void (*peer)(void *user, struct stream *s, const beam_StreamOpen *open);

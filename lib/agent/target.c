@@ -1,5 +1,7 @@
 #include "agent/target.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 
@@ -23,6 +25,16 @@ int target_of(const char *host, uint16_t port, bool tls, struct target *out) {
     return BEAM_ERR_INVALID;
   size_t n = strlen(out->authority);
   return usual || str_fmt(out->authority + n, sizeof out->authority - n, ":%u", port) ? 0 : BEAM_ERR_INVALID;
+}
+
+int target_folder(const char *path, struct target *out, struct beam_error *err) {
+  char *whole = realpath(path, NULL);
+  if (!whole)
+    return err_set(err, err_from_errno(errno), NULL, "the folder %.200s: %s", path, strerror(errno));
+  *out = (struct target){.port = target_number(whole), .local = true};
+  str_copy(out->authority, sizeof out->authority, "localhost");
+  free(whole);
+  return 0;
 }
 
 /* "unix:/path", "unix:path" or "unix:///path" */

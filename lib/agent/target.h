@@ -18,6 +18,8 @@ struct target {
 int target_parse(const char *text, struct target *out, struct beam_error *err);
 /* The same from a host and a port. INVALID: too long. */
 int target_of(const char *host, uint16_t port, bool tls, struct target *out);
+/* A folder: no host; the port is made from its whole path. Errors with text: NOT_FOUND, PERMISSION. */
+int target_folder(const char *path, struct target *out, struct beam_error *err);
 /* A number that the same text always gets, 1 to 65535: names are drawn for a port, and what has none shall get the same one again too. */
 uint16_t target_number(const char *text);
 

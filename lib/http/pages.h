@@ -24,6 +24,8 @@ enum page {
   PAGE_ADDRESS = 4031,        /* the owner lets nobody in from this address */
   PAGE_NO_TUNNEL = 4041,      /* nobody has this name */
   PAGE_GONE_TUNNEL = 4042,    /* the name exists, its tunnel is not running */
+  PAGE_NO_FILE = 4043,        /* the folder has no such file, or it may not be shown */
+  PAGE_METHOD = 4051,         /* a folder takes GET and HEAD */
   PAGE_SLOW_HEAD = 4081,      /* the head did not arrive in time */
   PAGE_SLOW_BODY = 4082,      /* the body came too slowly, before the answer began */
   PAGE_BODY_TOO_LARGE = 4131, /* more than the owner takes */

@@ -1,10 +1,12 @@
-// Local services that are no plain port: TLS with and without verification, unix sockets.
+// Local services that are no plain port: TLS with and without verification, HTTP/2, unix sockets, folders.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
+import net from 'node:net';
 import path from 'node:path';
 import test from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -297,5 +299,154 @@ test('a unix socket', async (t) => {
     await first.stop();
     const second = await startAgent(t, r.dir, r.relay, `unix:${file}`, [], { data: path.join(r.dir, 'again') });
     assert.equal(second.name, first.name);
+  });
+});
+
+test('a folder', async (t) => {
+  const r = await rig(t);
+  const root = path.join(r.dir, 'dist');
+  const big = randomBytes(5_000_000);
+  fs.mkdirSync(path.join(root, 'sub dir'), { recursive: true });
+  fs.mkdirSync(path.join(root, 'empty'));
+  fs.mkdirSync(path.join(root, '.git'));
+  fs.mkdirSync(path.join(root, '.well-known'));
+  const files = { 'index.html': '<h1>home</h1>', 'app.js': 'let a', 'sub dir/index.html': 'sub', 'sub dir/ä.txt': 'umlaut', 'none.bin': '', '.env': 'secret', '.git/config': 'secret', '.well-known/x': 'known', 'big.bin': big };
+  for (const [name, text] of Object.entries(files)) fs.writeFileSync(path.join(root, name), text);
+  fs.writeFileSync(path.join(r.dir, 'outside'), 'secret');
+  const old = new Date('2024-05-06T07:08:09Z');
+  for (const name of ['app.js', 'big.bin', 'none.bin']) fs.utimesSync(path.join(root, name), old, old);
+  fs.symlinkSync('app.js', path.join(root, 'link.js'));
+  fs.symlinkSync('../outside', path.join(root, 'out'));
+  fs.symlinkSync('..', path.join(root, 'up'));
+  fs.symlinkSync('/etc', path.join(root, 'etc'));
+  execFileSync('mkfifo', [path.join(root, 'pipe')]);
+  const socket = net.createServer().listen(path.join(root, 'sock'));
+  t.after(() => socket.close());
+  const s = await agentFor(t, r, root);
+  assert.equal(s.agent.info.target, root);
+  const get = (target, headers, method = 'GET') => s.visit(target, { headers, method });
+
+  await t.test('files, indexes, types', async () => {
+    const home = await get('/');
+    assert.deepEqual([home.status, home.text, home.headers['content-type']], [200, '<h1>home</h1>', 'text/html; charset=utf-8']);
+    assert.equal(home.headers['x-content-type-options'], 'nosniff');
+    assert.equal(home.headers['cache-control'], 'no-cache');
+    const app = await get('/app.js?v=1');
+    assert.deepEqual([app.text, app.headers['content-type'], app.headers['content-length'], app.headers['last-modified']], ['let a', 'text/javascript; charset=utf-8', '5', 'Mon, 06 May 2024 07:08:09 GMT']);
+    assert.equal((await get('/sub%20dir/%C3%A4.txt')).text, 'umlaut');
+    assert.equal((await get('/sub%20dir/')).text, 'sub');
+    assert.equal((await get('/.well-known/x')).text, 'known');
+    assert.equal((await get('/link.js')).text, 'let a');
+    assert.ok((await get('/big.bin')).body.equals(big));
+    const none = await get('/none.bin');
+    assert.deepEqual([none.status, none.headers['content-length'], none.body.length], [200, '0', 0]);
+    const head = await get('/app.js', {}, 'HEAD');
+    assert.deepEqual([head.status, head.headers['content-length'], head.headers.etag, head.body.length], [200, '5', app.headers.etag, 0]);
+    const away = await get('/sub%20dir?a=b');
+    assert.deepEqual([away.status, away.headers.location], [301, '/sub%20dir/?a=b']);
+  });
+
+  await t.test('nothing else', async () => {
+    for (const target of ['/.env', '/.git/config', '/.git/', '/%2eenv', '/out', '/up/outside', '/up/', '/etc/passwd', '/pipe', '/sock', '/empty/', '/nothing', '/app.js/', '/app.js/x', '/../outside', '/%2e%2e/outside', '/sub%20dir/../../outside', '/..%2foutside', '//etc/passwd', '/x%00', `/${'x'.repeat(5000)}`]) {
+      const { status, headers, text } = await get(target);
+      assert.deepEqual([status, headers['beam-error']], [404, 'BEAM-4043'], target);
+      assert.doesNotMatch(text, /secret|root:/);
+    }
+    const post = await s.visit('/app.js', { method: 'POST', body: Buffer.alloc(500_000) }).catch((e) => ({ status: e.code }));
+    assert.ok([405, 'EPIPE', 'ECONNRESET'].includes(post.status), String(post.status));
+    const put = await get('/app.js', {}, 'DELETE');
+    assert.deepEqual([put.status, put.headers.allow, put.headers['beam-error']], [405, 'GET, HEAD, OPTIONS', 'BEAM-4051']);
+    assert.deepEqual([(await get('/', {}, 'OPTIONS')).status], [204]);
+  });
+
+  await t.test('parts', async () => {
+    for (const [range, status, first, end] of [['bytes=0-0', 206, 0, 1], ['bytes=1000000-3999999', 206, 1_000_000, 4_000_000], ['bytes=4999999-', 206, 4_999_999, 5_000_000], ['bytes=-5', 206, 4_999_995, 5_000_000], ['bytes=0-1,5-6', 200, 0, 5_000_000], ['rows=0-1', 200, 0, 5_000_000]]) {
+      const one = await get('/big.bin', { range });
+      assert.equal(one.status, status, range);
+      assert.ok(one.body.equals(big.subarray(first, end)), range);
+      assert.equal(one.headers['content-range'], status === 206 ? `bytes ${first}-${end - 1}/5000000` : undefined);
+    }
+    const beyond = await get('/big.bin', { range: 'bytes=5000000-' });
+    assert.deepEqual([beyond.status, beyond.headers['content-range'], beyond.body.length], [416, 'bytes */5000000', 0]);
+    assert.equal((await get('/big.bin', { range: 'bytes=0-0' }, 'HEAD')).status, 200);
+    // curl goes on where it stopped
+    const out = path.join(r.dir, 'resumed');
+    fs.writeFileSync(out, big.subarray(0, 1_234_567));
+    const { code, stderr } = await run(t, 'curl', [...s.curl, '-C', '-', '-o', out, `${s.url}/big.bin`]);
+    assert.equal(code, 0, stderr);
+    assert.ok(fs.readFileSync(out).equals(big));
+  });
+
+  await t.test('validators', async () => {
+    const { headers } = await get('/app.js');
+    const { etag } = headers;
+    const modified = headers['last-modified'];
+    assert.match(etag, /^"/);
+    const later = 'Tue, 07 May 2024 07:08:09 GMT';
+    const earlier = 'Sun, 05 May 2024 07:08:09 GMT';
+    for (const [given, status] of [
+      [{ 'if-none-match': etag }, 304],
+      [{ 'if-none-match': `W/${etag}` }, 304],
+      [{ 'if-none-match': '"x", *' }, 200],
+      [{ 'if-none-match': '*' }, 304],
+      [{ 'if-none-match': '"x"', 'if-modified-since': later }, 200],
+      [{ 'if-modified-since': modified }, 304],
+      [{ 'if-modified-since': later }, 304],
+      [{ 'if-modified-since': earlier }, 200],
+      [{ 'if-modified-since': 'yesterday' }, 200],
+      [{ 'if-match': etag }, 200],
+      [{ 'if-match': '"x"' }, 412],
+      [{ 'if-match': `W/${etag}` }, 412],
+      [{ 'if-unmodified-since': modified }, 200],
+      [{ 'if-unmodified-since': earlier }, 412],
+      [{ range: 'bytes=0-1', 'if-range': etag }, 206],
+      [{ range: 'bytes=0-1', 'if-range': '"x"' }, 200],
+      [{ range: 'bytes=0-1', 'if-range': modified }, 206],
+      [{ range: 'bytes=0-1', 'if-range': later }, 200],
+      [{ range: 'bytes=0-1', 'if-none-match': etag }, 304],
+    ]) {
+      const one = await get('/app.js', given);
+      assert.equal(one.status, status, JSON.stringify(given));
+      if (status === 304) assert.deepEqual([one.headers.etag, one.headers['content-length'], one.body.length], [etag, undefined, 0]);
+    }
+    fs.writeFileSync(path.join(root, 'app.js'), 'let b');
+    const changed = await get('/app.js', { 'if-none-match': etag });
+    assert.deepEqual([changed.status, changed.text], [200, 'let b']);
+  });
+
+  await t.test('built anew while it is shared', async () => {
+    fs.renameSync(root, `${root}-before`);
+    assert.equal((await get('/')).status, 404);
+    fs.mkdirSync(root);
+    fs.writeFileSync(path.join(root, 'index.html'), 'new');
+    fs.writeFileSync(path.join(root, '404.html'), 'not here');
+    assert.equal((await get('/')).text, 'new');
+    const none = await get('/none');
+    assert.deepEqual([none.status, none.text], [404, 'not here']);
+  });
+
+  await t.test('an app with routes of its own', async (t) => {
+    const app = await agentFor(t, r, './dist', ['--fallback', 'index.html'], { cwd: r.dir });
+    for (const target of ['/', '/users/7', '/users/']) assert.deepEqual([(await app.visit(target)).status, (await app.visit(target)).text], [200, 'new'], target);
+    assert.equal((await app.visit('/missing.js')).status, 404);
+  });
+
+  await t.test('many at once, and a visitor who leaves: no descriptor stays', async () => {
+    fs.writeFileSync(path.join(root, 'big.bin'), big);
+    await get('/');
+    const before = s.agent.fds();
+    const all = await Promise.all(Array.from({ length: 12 }, () => get('/big.bin')));
+    for (const one of all) assert.ok(one.body.equals(big));
+    await new Promise((done) => {
+      const request = s.request('/big.bin');
+      request.on('error', () => {}).on('response', (response) => {
+        response.once('data', () => {
+          response.destroy();
+          done();
+        });
+      });
+      request.end();
+    });
+    await until(() => s.agent.fds() <= before, 'as many descriptors as before');
   });
 });

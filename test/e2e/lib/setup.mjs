@@ -33,7 +33,7 @@ export async function startAgent(t, dir, relay, localPort, args = [], options = 
     t,
     beam,
     [...(options.command ? [options.command] : []), String(localPort), ...where, '--data', options.data ?? path.join(dir, 'agent'), '--json', ...args],
-    { env },
+    { env, cwd: options.cwd },
   );
   if (options.wait !== false) {
     agent.info = await agent.event('tunnel');

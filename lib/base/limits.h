@@ -9,11 +9,12 @@
 #define LIMIT_HEAD_ADDED_BYTES                                                                               \
   (8u *                                                                                                      \
    1024) /* what we add to a head on its way (Forwarded, X-Forwarded-*, edits): a full head must still pass */
-#define LIMIT_HEAD_ADDED_FIELDS 32u  /* the same, counted in fields */
-#define LIMIT_HEAD_MS 10000u         /* a head arrives within one round trip; slow heads are slowloris */
-#define LIMIT_KEEPALIVE_MS 75000u    /* idle visitor connection; above the 60 s of common load balancers */
-#define LIMIT_CHUNK_LINE 256u        /* chunk size and extensions */
-#define LIMIT_UPSTREAM_IDLE 64u      /* idle connections kept to one local service */
+#define LIMIT_HEAD_ADDED_FIELDS 32u /* the same, counted in fields */
+#define LIMIT_HEAD_MS 10000u        /* a head arrives within one round trip; slow heads are slowloris */
+#define LIMIT_KEEPALIVE_MS 75000u   /* idle visitor connection; above the 60 s of common load balancers */
+#define LIMIT_CHUNK_LINE 256u       /* chunk size and extensions */
+#define LIMIT_UPSTREAM_IDLE                                                                                  \
+  1024u /* idle connections kept to one local service, for seconds: a burst of so many is answered without dialling anew */
 #define LIMIT_UPSTREAM_IDLE_MS 4000u /* Node closes idle keep-alive connections after 5 s: stay below */
 #define LIMIT_UPSTREAM_DIAL_MS 5000u /* a local service that does not accept in 5 s is hanging */
 #define LIMIT_UPSTREAM_INFOS                                                                                 \

@@ -124,6 +124,8 @@
 
 #define LIMIT_TCP_IDLE_S                                                                                     \
   60 /* a connection's silence before the kernel asks whether the other end is there, four times, 15 s apart */
+#define LIMIT_TCP_UNHEARD_MS                                                                                 \
+  120000u /* bytes were sent and nothing came back for so long: as long as those probes take */
 
 #define LIMIT_UDP_BUFFER                                                                                     \
   (4u * 1024 * 1024) /* a UDP socket's, in the kernel, each way: 30 ms of 1 Gbit/s while the loop is busy */

@@ -26,7 +26,10 @@
 #include "io/block.h"
 #include "io/budget.h"
 #include "io/net.h"
+#include "io/sockets.h"
 #include "obs/metrics.h"
+
+uint32_t sock_unheard_ms = LIMIT_TCP_UNHEARD_MS;
 
 enum { FLUSH_NOW = 32 * 1024, IOVECS = 64, READ_BLOCKS = 4 };
 
@@ -37,6 +40,7 @@ struct sock {
   struct event rd, wr;
   struct loop_task flush; /* at the turn's end; once draining: at the loop's end */
   struct loop_timer linger;
+  uint64_t asked;       /* ms: whether the peer is there */
   size_t charged;       /* to the pool: what in and out hold beyond LIMIT_SOCK_MIN */
   unsigned char blocks; /* to read at a time: doubles while reads fill all of them */
   unsigned reading : 1; /* rd reads; else it watches for errors, if `watching` */
@@ -261,9 +265,26 @@ static void out_is_empty(struct sock *k) {
     destroy(k);
 }
 
+/* A peer that vanished while bytes were on their way to it: probes of silence do not run then, and the kernel sends them again for a quarter of an hour. One that
+ * takes nothing but is there acknowledges probes, and may go on doing so. */
+static bool is_gone(struct sock *k) {
+  struct tcp_info info;
+  socklen_t n = sizeof info;
+  uint64_t now = loop_now(k->s.loop);
+  if (now - k->asked < sock_unheard_ms / 4)
+    return false;
+  k->asked = now;
+  return !getsockopt(k->fd, IPPROTO_TCP, TCP_INFO, &info, &n) && info.tcpi_unacked &&
+         info.tcpi_last_ack_recv >= sock_unheard_ms;
+}
+
 /* May free k when draining. */
 static void flush(struct sock *k) {
   struct evbuffer_iovec v[IOVECS];
+  if (!k->s.dead && evbuffer_get_length(k->out) && is_gone(k)) {
+    broken(k, BEAM_ERR_TIMEOUT);
+    return;
+  }
   while (!k->s.dead && evbuffer_get_length(k->out)) {
     int n = evbuffer_peek(k->out, -1, NULL, v, IOVECS);
     struct msghdr msg = {.msg_iov = v, .msg_iovlen = (size_t)(n < IOVECS ? n : IOVECS)};

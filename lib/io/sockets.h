@@ -14,6 +14,9 @@ bool addr_literal(const char *host, uint16_t port, struct sockaddr_storage *out)
 /* Notice a peer that vanished without a word: probes after a minute of silence. Inherited from a listener by what it accepts. */
 void sock_keepalive(int fd);
 
+/* LIMIT_TCP_UNHEARD_MS; a test puts its own here. */
+extern uint32_t sock_unheard_ms;
+
 int sockets_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
                  dial_cb cb, void *user, struct dial **out);
 void sockets_dial_cancel(struct dial *d);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "io/mem.h"
 #include "io/net.h"
 #include "io/pipe.h"
+#include "io/sockets.h"
 
 static struct loop *l;
 
@@ -254,6 +256,81 @@ static void shared_sockets_keep_little_waiting(void **state) {
   close(other);
 }
 
+/* --- a peer that vanished --- */
+
+static struct closed_note {
+  int reason;
+  bool came;
+} note;
+
+static void on_note(void *user, int reason) {
+  (void)user;
+  note = (struct closed_note){reason, true};
+}
+
+/* Two ends of a TCP connection over loopback. */
+static struct stream *tcp_pair(int *peer) {
+  struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t n = sizeof a;
+  struct stream *s;
+  int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+      fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
+  assert_int_equal(listen(listener, 1), 0);
+  assert_int_equal(getsockname(listener, (struct sockaddr *)&a, &n), 0);
+  assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+  *peer = accept(listener, NULL, NULL);
+  assert_true(*peer >= 0);
+  close(listener);
+  assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+  assert_int_equal(sock_stream(l, fd, &s), 0);
+  return s;
+}
+
+/* Hears nothing any more, not even what the kernel would answer: a filter drops all that comes. */
+static void go_deaf(int fd) {
+  struct sock_filter drop = {0x06, 0, 0, 0}; /* return 0 bytes */
+  struct sock_fprog all = {1, &drop};
+  assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &all, sizeof all), 0);
+}
+
+/* Whether it ended within a second of being told something every few milliseconds. */
+static bool ends(struct stream *s) {
+  static const struct stream_events events = {NULL, NULL, on_note};
+  uint64_t begun = loop_now(l);
+  note = (struct closed_note){0};
+  stream_own(s, &events, NULL);
+  while (!note.came && loop_now(l) - begun < 1000) {
+    stream_write(s, "data: x", 7);
+    loop_turn(l, 5);
+  }
+  return note.came;
+}
+
+static void a_peer_that_vanished(void **state) {
+  (void)state;
+  static char much[65536];
+  int peer;
+  sock_unheard_ms = 200;
+  struct stream *s = tcp_pair(&peer);
+  assert_false(ends(s)); /* it reads nothing, and is there */
+  go_deaf(peer);
+  assert_true(ends(s));
+  assert_int_equal(note.reason, BEAM_ERR_TIMEOUT);
+  stream_close(s, BEAM_ERR_TIMEOUT);
+  close(peer);
+  s = tcp_pair(&peer); /* a window of nothing, and the peer is there */
+  for (int i = 0; i < 1000; i++) {
+    stream_write(s, much, sizeof much);
+    loop_turn(l, 0);
+  }
+  assert_int_equal(stream_room(s), 0);
+  assert_false(ends(s));
+  stream_close(s, BEAM_ERR_RESET);
+  close(peer);
+  sock_unheard_ms = LIMIT_TCP_UNHEARD_MS;
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(moves_bytes_both_ways),
@@ -264,6 +341,7 @@ int main(void) {
       cmocka_unit_test(gives_the_descriptor_with_what_was_received),
       cmocka_unit_test(loop_free_ends_draining_sockets),
       cmocka_unit_test(shared_sockets_keep_little_waiting),
+      cmocka_unit_test(a_peer_that_vanished),
   };
   return cmocka_run_group_tests(tests, up, down);
 }

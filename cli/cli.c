@@ -86,6 +86,8 @@ static int dispatch(struct options *o, const struct cli_env *env, struct output 
     return cmd_config(o, env, out);
   case CMD_STATUS:
     return cmd_status(o, env, out);
+  case CMD_PURGE:
+    return cmd_purge(o, env, out);
   case CMD_STOP:
     return cmd_stop(o, env, out);
   default:

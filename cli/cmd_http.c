@@ -38,6 +38,8 @@ struct snapshot {
     uint64_t since_ms;
   } links[LINKS_SHOWN];
   unsigned links_n;
+  struct beam_cache_info cache;
+  bool caches;
   uint64_t taken, asked; /* of the links: which asking they answer */
   pthread_cond_t fresh;
 };
@@ -109,6 +111,8 @@ static void take_links(void *user) {
     l->draining = k.draining;
     l->since_ms = k.since_ms;
   }
+  s->cache.size = sizeof s->cache;
+  s->caches = run->tunnel && !beam_tunnel_cache_info(run->tunnel, &s->cache);
   s->taken = s->asked;
   pthread_cond_broadcast(&s->fresh);
   pthread_mutex_unlock(&s->lock);
@@ -183,6 +187,17 @@ static void put_links(const struct snapshot *s, struct json *j) {
   json_list_end(j);
 }
 
+static void put_cache(const struct beam_cache_info *c, struct json *j) {
+  json_whole(j, "cache_hits", c->hits);
+  json_whole(j, "cache_stale", c->stale);
+  json_whole(j, "cache_misses", c->misses);
+  json_whole(j, "cache_bypassed", c->bypassed);
+  json_whole(j, "cache_revalidated", c->revalidated);
+  json_whole(j, "cache_evicted", c->evicted);
+  json_whole(j, "cache_bytes", c->bytes);
+  json_whole(j, "cache_responses", c->responses);
+}
+
 static void status(void *user, struct json *j) {
   struct running *run = user;
   struct snapshot *s = &run->now;
@@ -205,6 +220,8 @@ static void status(void *user, struct json *j) {
   json_text(j, "why", s->why[0] ? s->why : NULL);
   json_whole(j, "requests", s->requests);
   json_whole(j, "reconnects", s->reconnects);
+  if (s->caches)
+    put_cache(&s->cache, j);
   put_links(s, j);
   pthread_mutex_unlock(&s->lock);
 }
@@ -216,6 +233,15 @@ static void stop_loop(void *loop) {
 static void stop(void *user) {
   struct running *run = user;
   beam_loop_post(run->loop, stop_loop, run->loop);
+}
+
+static void purge_loop(void *arg) {
+  beam_tunnel_purge(((struct running *)arg)->tunnel, NULL);
+}
+
+static void purge(void *user) {
+  struct running *run = user;
+  beam_loop_post(run->loop, purge_loop, run);
 }
 
 /* ---- start and end ------------------------------------------------------------------------------------------------ */
@@ -365,7 +391,7 @@ static int run_tunnel(struct running *run, const struct cli_env *env, const stru
     int code = report(run->out, &e);
     return r == BEAM_ERR_NAME ? CLI_USAGE : code;
   }
-  struct control_ops ops = {status, stop, run};
+  struct control_ops ops = {status, stop, run->o->cache ? purge : NULL, run};
   if (control_open(env, &ops, &run->control, &e) != 0 && !run->o->quiet)
     err_line(run->out, "beam: no control socket, so beam status and beam stop cannot reach this tunnel: %s",
              e.what);

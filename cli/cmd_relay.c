@@ -206,7 +206,7 @@ int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) 
     goto done;
   }
   /* Without a control socket the relay still runs: a read-only system has no place for one. */
-  struct control_ops ops = {status, stop, &run};
+  struct control_ops ops = {status, stop, NULL, &run};
   if (control_open(env, &ops, &control, &e) != 0)
     err_line(out, "beam: no control socket, so beam status and beam stop cannot reach this relay: %s",
              e.what);

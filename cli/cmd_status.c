@@ -143,26 +143,27 @@ static void choose(void *user, const char *path, const char *status) {
     keep(c, path, name[0] ? name : "(connecting)");
 }
 
-static int end(const struct chosen *c, struct output *out) {
+/* Stop or purge all that were chosen. */
+static int end(const struct chosen *c, struct output *out, bool purge) {
   struct beam_error e = BEAM_ERROR_INIT;
   int status = CLI_OK;
   for (size_t i = 0; i < c->n; i++) {
-    if (control_stop(c->paths[i], &e) != 0) {
+    if ((purge ? control_purge : control_stop)(c->paths[i], &e) != 0) {
       status = report(out, &e);
     } else if (out->json) {
       struct json j;
       json_open(&j);
-      json_text(&j, "event", "stopped");
+      json_text(&j, "event", purge ? "purged" : "stopped");
       json_text(&j, "name", c->labels[i]);
       out_json(out, &j);
     } else {
-      out_line(out, "Stopped %s", c->labels[i]);
+      out_line(out, "%s %s", purge ? "Purged" : "Stopped", c->labels[i]);
     }
   }
   return status;
 }
 
-int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
+static int each(struct options *o, const struct cli_env *env, struct output *out, bool purge) {
   struct beam_error e = BEAM_ERROR_INIT;
   struct chosen c = {.o = o};
   int status, n = control_each(env, choose, &c, &e);
@@ -172,7 +173,7 @@ int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
     fail(&e, BEAM_ERR_NOMEM, NULL, "out of memory");
     status = report(out, &e);
   } else {
-    status = end(&c, out);
+    status = end(&c, out, purge);
     for (unsigned i = 0; i < o->n_args; i++) {
       if (c.found[i])
         continue;
@@ -190,4 +191,12 @@ int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
   free(c.paths);
   free(c.labels);
   return status;
+}
+
+int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
+  return each(o, env, out, false);
+}
+
+int cmd_purge(struct options *o, const struct cli_env *env, struct output *out) {
+  return each(o, env, out, true);
 }

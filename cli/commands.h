@@ -9,6 +9,7 @@ int cmd_http(struct options *o, const struct cli_env *env, struct output *out);
 int cmd_relay(struct options *o, const struct cli_env *env, struct output *out);
 int cmd_config(struct options *o, const struct cli_env *env, struct output *out);
 int cmd_status(struct options *o, const struct cli_env *env, struct output *out);
+int cmd_purge(struct options *o, const struct cli_env *env, struct output *out);
 int cmd_stop(struct options *o, const struct cli_env *env, struct output *out);
 
 /* The exit status for an error of a running tunnel or relay. */

@@ -130,6 +130,8 @@ static void answer(struct control *c, int fd) {
   json_open(&j);
   if (stop)
     json_flag(&j, "ok", true);
+  else if (strcmp(cmd, "purge") == 0 && c->ops.purge)
+    json_flag(&j, "ok", true), c->ops.purge(c->ops.user);
   else if (strcmp(cmd, "status") == 0)
     c->ops.status(c->ops.user, &j);
   else
@@ -303,6 +305,23 @@ int control_each(const struct cli_env *env, control_fn fn, void *user, struct be
   }
   free(found);
   return n;
+}
+
+int control_purge(const char *socket_path, struct beam_error *e) {
+  static const char request[] = "{\"cmd\":\"purge\"}\n";
+  char line[LINE_BYTES], ok[8];
+  int fd = connect_to(socket_path);
+  if (fd < 0)
+    return errno == ECONNREFUSED || errno == ENOENT
+               ? 0
+               : fail(e, BEAM_ERR_SYSTEM, NULL, "cannot reach %.200s: %s", socket_path, strerror(errno));
+  int r = 0;
+  if (!send_all(fd, request, sizeof request - 1) || !receive_line(fd, line, sizeof line))
+    r = fail(e, BEAM_ERR_TIMEOUT, NULL, "the beam at %.200s does not answer", socket_path);
+  else if (!json_get(line, "ok", ok, sizeof ok))
+    r = fail(e, BEAM_ERR_UNSUPPORTED, "only tunnels of beam http have one", "there is no cache to purge");
+  close(fd);
+  return r;
 }
 
 int control_stop(const char *socket_path, struct beam_error *e) {

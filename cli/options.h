@@ -17,7 +17,8 @@ enum command {
   CMD_TLS = 128,
   CMD_CONNECT = 256,
   CMD_UDP = 512,
-  CMD_ALL = 1023
+  CMD_PURGE = 1024,
+  CMD_ALL = 2047
 };
 
 enum { ARGS_MAX = 8, OPTS_MAX = 128 };
@@ -37,7 +38,7 @@ struct options {
   bool private;
   unsigned remote_port;
   const char *proxy_protocol;
-  const char *auth, *auth_file, *allow, *deny, *rate_limit, *max_body, *cors, *request_header,
+  const char *auth, *auth_file, *allow, *deny, *rate_limit, *max_body, *cache, *cors, *request_header,
       *response_header;
   /* tunnel's embedded relay, and relay */
   const char *listen, *listen_plain, *plain, *tcp_ports, *udp_ports;

@@ -65,5 +65,7 @@ int rules_of(struct options *o, struct beam_http_policy *out, struct beam_error 
   out->response_headers = o->response_header;
   out->cors = o->cors;
   out->no_compression = o->no_compression;
-  return r || !o->max_body ? r : read_size("max-body", o->max_body, &out->max_body, e);
+  if (!r && o->max_body)
+    r = read_size("max-body", o->max_body, &out->max_body, e);
+  return r || !o->cache ? r : read_size("cache", o->cache, &out->cache, e);
 }

@@ -40,6 +40,7 @@ const struct opt opt_table[] = {
     {"request-header", "request-header-add", 0, OPT_LINES, CMD_HTTP, AT(request_header), "NAME: VALUE", NULL, true, "BEAM_REQUEST_HEADER", "set a field of requests to the local service, repeatable; \"NAME:\" takes it out"},
     {"response-header", "response-header-add", 0, OPT_LINES, CMD_HTTP, AT(response_header), "NAME: VALUE", NULL, true, "BEAM_RESPONSE_HEADER", "the same of its responses"},
     {"cors", NULL, 0, OPT_LIST, CMD_HTTP, AT(cors), "ORIGIN|*", NULL, true, "BEAM_CORS", "let pages of this origin read the tunnel, repeatable; preflights are answered"},
+    {"cache", NULL, 0, OPT_TEXT, CMD_HTTP, AT(cache), "SIZE", NULL, true, "BEAM_CACHE", "memory for public responses, such as 64MiB (none)"},
     {"no-compression", NULL, 0, OPT_FLAG, CMD_HTTP, AT(no_compression), NULL, NULL, true, "BEAM_NO_COMPRESSION", "pass responses as the local service sends them (else text goes in Brotli or gzip)"},
     {"takeover", NULL, 0, OPT_FLAG, TUNNELS, AT(takeover), NULL, NULL, false, NULL, "end another running session of yours that holds the name"},
     {"https", NULL, 0, OPT_FLAG, TUNNELS, AT(https), NULL, NULL, false, "BEAM_HTTPS", "embedded relay: plain http redirects to https (--plain redirect)"},
@@ -98,6 +99,8 @@ const struct cmd cmd_table[] = {
     {"status", CMD_STATUS, "beam status", "show what runs on this machine", false},
     {"stop", CMD_STOP, "beam stop [NAME...]", "end all tunnels, or those named; a relay by its domain",
      false},
+    {"purge", CMD_PURGE, "beam purge [NAME...]",
+     "empty the caches of all tunnels, or of those named (--cache)", false},
     {"help", CMD_HELP, "beam help [COMMAND]", "what a command takes", false},
 };
 const size_t cmd_count = sizeof cmd_table / sizeof *cmd_table;

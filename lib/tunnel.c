@@ -81,7 +81,7 @@ static int check_policy(const struct beam_tunnel_config *c, struct beam_error *e
   if (c->kind == BEAM_TUNNEL_PRIVATE || c->kind == BEAM_TUNNEL_ENTRY)
     return err_set(err, BEAM_ERR_UNSUPPORTED, "leave the rules away: only your own device key gets in",
                    "a private tunnel has no visitors");
-  if (p.auth || p.rate_limit || p.max_body || p.request_headers || p.response_headers || p.cors)
+  if (p.auth || p.rate_limit || p.max_body || p.request_headers || p.response_headers || p.cors || p.cache)
     return err_set(err, BEAM_ERR_UNSUPPORTED, "only allow and deny work with every kind of tunnel",
                    "there are rules for HTTP, and the tunnel is none");
   return 0;
@@ -158,6 +158,14 @@ void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info) {
 
 int beam_tunnel_link_info(beam_tunnel *t, unsigned index, struct beam_link_info *info) {
   return t && info && info->size ? agent_link_info(t->agent, index, info) : BEAM_ERR_INVALID;
+}
+
+int beam_tunnel_cache_info(beam_tunnel *t, struct beam_cache_info *info) {
+  return t && info && info->size ? agent_cache_info(t->agent, info) : BEAM_ERR_INVALID;
+}
+
+int beam_tunnel_purge(beam_tunnel *t, const char *path) {
+  return t ? agent_purge(t->agent, path) : BEAM_ERR_INVALID;
 }
 
 void beam_tunnel_close(beam_tunnel *t) {

@@ -44,6 +44,9 @@ struct beam_http_policy {
   /* 1: responses go as the local service sent them. 0, also without a policy: text of 1 KiB and more goes in Brotli or gzip if the visitor takes it and the service did not encode;
    * each piece it sends arrives at once. Never: server-sent events, gRPC, ranges, Cache-Control: no-transform; nor what another site asks for with the visitor's cookies. */
   int no_compression;
+  /* Bytes of memory for a shared cache (RFC 9111), 1 MiB to 4 GiB; 0: none. It keeps responses that say Cache-Control: public with max-age, or s-maxage, and no Set-Cookie; honours
+   * Vary, validators, stale-while-revalidate, and no-cache of visitors; Cache-Status says what it did. beam_tunnel_purge() empties it. */
+  uint64_t cache;
 };
 #define BEAM_HTTP_POLICY_INIT                                                                                \
   { .size = sizeof(struct beam_http_policy) }

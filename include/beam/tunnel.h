@@ -64,6 +64,16 @@ struct beam_tunnel_info {
   uint64_t transport_since_ms; /* milliseconds over this transport */
 };
 
+/* The cache of a tunnel (policy->cache), counted since it was opened. */
+struct beam_cache_info {
+  size_t size;
+  uint64_t hits, stale; /* answered from it; stale: those of them that were, while the service was asked */
+  uint64_t misses, bypassed; /* the service answered; bypassed: requests that no cache may answer */
+  uint64_t revalidated;      /* the service said that what is kept is still good */
+  uint64_t evicted;          /* responses that made room for others */
+  uint64_t bytes, responses; /* now */
+};
+
 /* One link of a tunnel, or a relay at which it has none just now. Strings are borrowed as those of beam_tunnel_info. */
 struct beam_link_info {
   size_t size;
@@ -144,6 +154,10 @@ BEAM_API int beam_tunnel_open(beam_loop *loop, const struct beam_tunnel_config *
 BEAM_API void beam_tunnel_info(beam_tunnel *t, struct beam_tunnel_info *info);
 /* Fill `info` (size set by the caller) for link `index`, from 0 on: the relays in their order, the links of each newest first. NOT_FOUND: there are not so many. */
 BEAM_API int beam_tunnel_link_info(beam_tunnel *t, unsigned index, struct beam_link_info *info);
+/* Fill `info` (size set by the caller). NOT_FOUND: the tunnel has no cache. */
+BEAM_API int beam_tunnel_cache_info(beam_tunnel *t, struct beam_cache_info *info);
+/* Forget what the cache keeps of this path and what is under it ("/a": "/a", "/a?b", "/a/b"; NULL: everything). NOT_FOUND: the tunnel has no cache. */
+BEAM_API int beam_tunnel_purge(beam_tunnel *t, const char *path);
 /* Unbind and free; requests in flight are aborted. No callback comes any more. NULL is accepted. */
 BEAM_API void beam_tunnel_close(beam_tunnel *t);
 

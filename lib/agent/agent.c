@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "http/cache.h"
 #include "identity/key.h"
 
 /* One of its relays, and what BOUND said there. */
@@ -30,6 +31,7 @@ struct agent {
   struct loop *loop;
   struct net *net;
   beam_tunnel *self;
+  struct policy *policy;          /* the owner's rules */
   struct beam_tunnel_config conf; /* strings are our own copies */
   struct key *device;
   struct target target; /* the local service */
@@ -108,6 +110,33 @@ void agent_info(struct agent *a, struct beam_tunnel_info *out) {
                                .transport_reason = v.reason,
                                .transport_since_ms = v.transport ? now - v.transport_since : 0};
   memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
+}
+
+int agent_cache_info(struct agent *a, struct beam_cache_info *out) {
+  struct cache *cache = policy_cache(a->policy);
+  struct cache_counts n;
+  if (!cache)
+    return BEAM_ERR_NOT_FOUND;
+  cache_count(cache, &n);
+  struct beam_cache_info i = {.size = out->size,
+                              .hits = n.hits,
+                              .stale = n.stale,
+                              .misses = n.misses,
+                              .bypassed = n.bypassed,
+                              .revalidated = n.revalidated,
+                              .evicted = n.evicted,
+                              .bytes = n.bytes,
+                              .responses = n.responses};
+  memcpy(out, &i, out->size < sizeof i ? out->size : sizeof i);
+  return 0;
+}
+
+int agent_purge(struct agent *a, const char *path) {
+  struct cache *cache = policy_cache(a->policy);
+  if (!cache)
+    return BEAM_ERR_NOT_FOUND;
+  cache_purge(cache, path);
+  return 0;
 }
 
 int agent_link_info(struct agent *a, unsigned index, struct beam_link_info *out) {
@@ -429,6 +458,7 @@ static void agent_free(struct agent *a) {
   for (unsigned i = 0; i < LIMIT_AGENT_RELAYS; i++)
     free(a->spots[i].relay_ca);
   key_free(a->device);
+  policy_unref(a->policy);
   free(a);
 }
 
@@ -560,11 +590,11 @@ static int prepare(struct agent *a, struct beam_error *err) {
   if (!e && lc.peer)
     e = open_entry(a, err);
   if (!e)
-    e = policy_new(a->conf.policy, &lc.policy, err);
+    e = policy_new(a->conf.policy, &a->policy, err);
+  lc.policy = a->policy;
   a->conf.policy = NULL; /* the caller's, who may let it go now */
   if (!e)
     e = local_new(&lc, &a->local, err);
-  policy_unref(lc.policy);
   return e;
 }
 

@@ -20,6 +20,9 @@ int agent_new(struct loop *loop, struct net *net, const struct beam_tunnel_confi
 void agent_info(struct agent *a, struct beam_tunnel_info *info);
 /* As beam_tunnel_link_info. */
 int agent_link_info(struct agent *a, unsigned index, struct beam_link_info *out);
+/* As beam_tunnel_cache_info, beam_tunnel_purge. */
+int agent_cache_info(struct agent *a, struct beam_cache_info *out);
+int agent_purge(struct agent *a, const char *path);
 /* Unbind and let go. Frees itself once the requests in flight have ended, a turn or two later. */
 void agent_close(struct agent *a);
 

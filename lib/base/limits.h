@@ -69,6 +69,13 @@
 #define LIMIT_COMPRESS_BYTES                                                                                 \
   (32u * 1024 * 1024) /* what encoders of a process may keep: 23 of Brotli, then gzip, then none */
 
+#define LIMIT_CACHE_OBJECT                                                                                   \
+  (8u * 1024 * 1024) /* one response kept, or an eighth of the cache: no film drives all else out */
+#define LIMIT_CACHE_LEAST (1024u * 1024) /* a smaller cache is a mistake */
+#define LIMIT_CACHE_MOST (4096ull * 1024 * 1024)
+#define LIMIT_CACHE_VARIANTS 8u                /* responses kept of one address (Vary); the oldest goes */
+#define LIMIT_CACHE_SECONDS (365u * 24 * 3600) /* a longer time to live is taken as this */
+
 /* --- TLS --- */
 #define LIMIT_HANDSHAKE_MS 10000u /* 10 s covers a satellite and two lost packets */
 #define LIMIT_CLIENT_HELLO                                                                                   \

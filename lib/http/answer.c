@@ -12,6 +12,12 @@ struct answer {
   bool sent;             /* our end() went out, or the exchange is over */
 };
 
+/* A body that somebody else keeps. */
+struct borrowed {
+  void (*release)(void *arg);
+  void *arg;
+};
+
 static void answer_free(struct answer *a) {
   task_cancel(&a->step);
   http_done(&a->end);
@@ -71,13 +77,36 @@ static const struct http_end_ops ops = {.kind = "answer",
                                         .abort = on_abort,
                                         .want = on_want};
 
-void http_answer(struct loop *l, struct http_end *front, const struct http_head *request,
-                 const struct http_head *head, const void *body, size_t n) {
+static void released(const void *data, size_t n, void *arg) {
+  struct borrowed *b = arg;
+  (void)data, (void)n;
+  b->release(b->arg);
+  free(b);
+}
+
+/* The body of the answer: copied, or borrowed. */
+static bool fill(struct evbuffer *to, const void *body, size_t n, struct borrowed *b) {
+  if (!b)
+    return !evbuffer_add(to, body, n);
+  struct borrowed *own = malloc(sizeof *own);
+  if (!own)
+    return false;
+  *own = *b;
+  if (evbuffer_add_reference(to, body, n, released, own)) {
+    free(own);
+    return false;
+  }
+  b->release = NULL; /* it is the buffer's now */
+  return true;
+}
+
+static void start(struct loop *l, struct http_end *front, const struct http_head *request,
+                  const struct http_head *head, const void *body, size_t n, struct borrowed *b) {
   bool no_body = !n || span_eq(request->method, SPAN("HEAD"));
   struct answer *a = calloc(1, sizeof *a);
   if (a)
     a->body = evbuffer_new();
-  if (!a || !a->body || (!no_body && evbuffer_add(a->body, body, n))) {
+  if (!a || !a->body || (!no_body && !fill(a->body, body, n, b))) {
     if (a && a->body)
       evbuffer_free(a->body);
     free(a);
@@ -95,4 +124,18 @@ void http_answer(struct loop *l, struct http_end *front, const struct http_head 
   loop_soon(l, &a->step);
   http_send_stop(&a->end);
   http_send_head(&a->end, head, !no_body);
+}
+
+void http_answer(struct loop *l, struct http_end *front, const struct http_head *request,
+                 const struct http_head *head, const void *body, size_t n) {
+  start(l, front, request, head, body, n, NULL);
+}
+
+void http_answer_with(struct loop *l, struct http_end *front, const struct http_head *request,
+                      const struct http_head *head, const void *body, size_t n, void (*release)(void *arg),
+                      void *arg) {
+  struct borrowed b = {release, arg};
+  start(l, front, request, head, body, n, &b);
+  if (b.release)
+    release(arg);
 }

@@ -9,4 +9,9 @@
 void http_answer(struct loop *l, struct http_end *front, const struct http_head *request,
                  const struct http_head *head, const void *body, size_t n);
 
+/* The same with a body that is borrowed until release(arg) is called: once, whatever happens. */
+void http_answer_with(struct loop *l, struct http_end *front, const struct http_head *request,
+                      const struct http_head *head, const void *body, size_t n, void (*release)(void *arg),
+                      void *arg);
+
 #endif

@@ -39,8 +39,22 @@ static void encoding_free(struct encoding *c) {
   free(c);
 }
 
+/* The front gets another upstream, ours is let go. True: what it still says is wanted. */
+static bool answered(struct http_filter *f) {
+  struct http_end *front = f->above.peer;
+  f->answers = false;
+  http_done(&f->above);
+  if (front)
+    f->ops->answer(f, front);
+  return f->sink && f->below.peer && !f->resp_ended;
+}
+
 static void step(void *arg) {
   struct http_filter *f = arg;
+  if (f->answers && !f->failed && answered(f))
+    return;
+  if (!f->resp_ended)
+    http_send_abort(&f->below, PAGE_VISITOR_GONE);
   if (f->failed) {
     http_send_abort(&f->below, PAGE_VISITOR_GONE);
     http_send_abort(&f->above, f->failed);
@@ -71,13 +85,19 @@ static void fail(struct http_filter *f, enum page page) {
 static void req_head(struct http_end *e, const struct http_head *h, bool more) {
   struct http_filter *f = of_above(e);
   struct http_head out = {0};
+  f->body_follows = more;
   int what = f->ops->request ? f->ops->request(f, h, &out) : 0;
   if (what < 0) {
     fail(f, PAGE_INTERNAL);
     return;
   }
   f->req_ended = !more;
-  http_send_head(&f->below, what ? &out : h, more);
+  f->answers = what >= FILTER_ANSWER;
+  f->sink = what == FILTER_ANSWER_FETCH;
+  if (f->answers)
+    over(f); /* before the upstream hears of it: the front is gone by the time that answers */
+  if (what != FILTER_ANSWER)
+    http_send_head(&f->below, what ? &out : h, more);
   http_head_free(&out);
 }
 
@@ -253,6 +273,11 @@ int http_filter_encode(struct http_filter *f, struct encode_share *share) {
 
 /* --- the response: the upstream speaks to `below` --- */
 
+static void ended(struct http_filter *f) {
+  if (f->ops->response_end)
+    f->ops->response_end(f, f->trailers);
+}
+
 static void resp_head(struct http_end *e, const struct http_head *h, bool more) {
   struct http_filter *f = of_below(e);
   struct http_head out = {0};
@@ -264,8 +289,16 @@ static void resp_head(struct http_end *e, const struct http_head *h, bool more) 
     return;
   }
   f->resp_ended = !more;
-  http_send_head(&f->above, what ? &out : h, more);
+  if (what == FILTER_ANSWER) {
+    f->answers = true;
+    over(f);
+    return;
+  }
+  if (!f->sink)
+    http_send_head(&f->above, what ? &out : h, more);
   http_head_free(&out);
+  if (!more)
+    ended(f);
   maybe_over(f);
 }
 
@@ -275,16 +308,35 @@ static void resp_info(struct http_end *e, const struct http_head *h) {
 
 static size_t resp_room(struct http_end *e) {
   struct http_filter *f = of_below(e);
+  if (f->sink)
+    return LIMIT_STREAM_WINDOW_MIN;
   return f->encoding ? encode_room(f->encoding) : http_room(&f->above);
+}
+
+/* As it is. Whoever wants to see it sees exactly what passes. */
+static size_t pass_body(struct http_filter *f, struct evbuffer *from, size_t n) {
+  if (!f->ops->response_body && !f->sink)
+    return http_send_body(&f->above, from, n);
+  size_t room = f->sink ? n : http_room(&f->above);
+  n = n < room ? n : room;
+  if (n && f->ops->response_body)
+    f->ops->response_body(f, from, n);
+  size_t took = f->sink ? n : http_send_body(&f->above, from, n);
+  if (f->sink)
+    evbuffer_drain(from, n);
+  if (took != n && f->ops->response_body)
+    f->ops->response_body(f, NULL, 0);
+  return took;
 }
 
 static size_t resp_body(struct http_end *e, struct evbuffer *from, size_t n) {
   struct http_filter *f = of_below(e);
-  return f->encoding ? encode_body(f->encoding, from, n) : http_send_body(&f->above, from, n);
+  return f->encoding ? encode_body(f->encoding, from, n) : pass_body(f, from, n);
 }
 
 static void resp_trailers(struct http_end *e, const struct http_head *h) {
   struct http_filter *f = of_below(e);
+  f->trailers = true;
   if (!f->encoding)
     http_send_trailers(&f->above, h);
   else if (http_head_copy(&f->encoding->trailers, h))
@@ -298,6 +350,7 @@ static void resp_end(struct http_end *e) {
     return;
   }
   f->resp_ended = true;
+  ended(f);
   http_send_end(&f->above);
   maybe_over(f);
 }

@@ -19,11 +19,24 @@ struct http_filter;
 /* What the next step of an encoder is for. */
 enum encode_what { ENCODE_MORE, ENCODE_FLUSH, ENCODE_END };
 
+/* Beside 0, 1 and errors, of `request` and `response`: the filter answers by itself. */
+enum {
+  FILTER_ANSWER = 2, /* the upstream is let go */
+  FILTER_ANSWER_FETCH =
+      3, /* of `request` alone: *out goes on to the upstream, and what comes back ends here */
+};
+
 struct http_filter_ops {
   /* The request's head; may be NULL. As `response`. */
   int (*request)(struct http_filter *f, const struct http_head *in, struct http_head *out);
   /* The response's final head. 0: as it is; 1: *out goes instead (it is freed after that, in may be borrowed by it); a beam_err: the response is bad. */
   int (*response)(struct http_filter *f, const struct http_head *in, struct http_head *out);
+  /* Off the stack, after FILTER_ANSWER*: http_answer(front). */
+  void (*answer)(struct http_filter *f, struct http_end *front);
+  /* The next n bytes of the response's body, in `from`; they pass after it. from NULL: they did not, and no more is told. May be NULL. */
+  void (*response_body)(struct http_filter *f, struct evbuffer *from, size_t n);
+  /* The response is complete. May be NULL. */
+  void (*response_end)(struct http_filter *f, bool trailers);
   /* n bytes of the request's body want to pass; may be NULL. A page: they do not, and the exchange ends with it. */
   enum page (*request_body)(struct http_filter *f, size_t n);
   /* The response's body, once http_filter_encode() was called from `response`: takes n bytes and puts what becomes of them, if anything yet, into out. With FLUSH
@@ -45,7 +58,9 @@ struct http_filter {
   struct loop *loop;
   struct loop_task step;
   bool req_ended, resp_ended;
-  bool body_follows;         /* for `response`: it is not all */
+  bool body_follows;         /* for `request` and `response`: the head is not all */
+  bool answers, sink;        /* FILTER_ANSWER until it has; FILTER_ANSWER_FETCH */
+  bool trailers;             /* of the response have passed */
   struct encoding *encoding; /* NULL: the body passes as it is */
   enum page failed;          /* why it ends off everybody's stack; what the front reads about it */
 };

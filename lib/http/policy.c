@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/limits.h"
 #include "http/auth.h"
+#include "http/cache.h"
 #include "http/compress.h"
 #include "http/cors.h"
 #include "http/edits.h"
@@ -21,11 +22,20 @@ struct policy {
   struct cors *cors;
   struct edits *request, *response;
   uint64_t max_body;
+  struct cache *cache;
   bool compresses;
   struct encode_share share;
 };
 
 /* --- what the owner wrote --- */
+
+static int make_cache(uint64_t bytes, struct cache **out, struct beam_error *err) {
+  if (bytes < LIMIT_CACHE_LEAST || bytes > LIMIT_CACHE_MOST)
+    return err_set(err, BEAM_ERR_INVALID, "give it between 1 MiB and 4 GiB", "a cache of %llu bytes",
+                   (unsigned long long)bytes);
+  int e = cache_new(bytes, out);
+  return e ? err_set(err, e, NULL, "out of memory") : 0;
+}
 
 static int parse(struct policy *p, const struct beam_http_policy *c, struct beam_error *err) {
   int e = cidr_list_parse(c->allow, "allow", &p->allow, err);
@@ -43,6 +53,8 @@ static int parse(struct policy *p, const struct beam_http_policy *c, struct beam
     e = edits_new(c->response_headers, "response header", &p->response, err);
   p->max_body = c->max_body;
   p->compresses = !c->no_compression;
+  if (!e && c->cache)
+    e = make_cache(c->cache, &p->cache, err);
   return e;
 }
 
@@ -72,6 +84,7 @@ void policy_unref(struct policy *p) {
   if (!p || --p->refs)
     return;
   encode_share_fini(&p->share);
+  cache_unref(p->cache);
   http_auth_free(p->auth);
   rate_free(p->rate);
   cors_free(p->cors);
@@ -231,6 +244,9 @@ static void unref(void *owner) {
 int policy_join(struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h) {
   static const struct http_filter_ops ops = {
       .request = on_request, .response = on_response, .request_body = on_request_body, .free = on_free};
+  int err = p->cache ? cache_join(p->cache, l, front, h) : 0;
+  if (err)
+    return err;
   if (guards(p)) {
     struct guard *g = calloc(1, sizeof *g);
     if (!g)
@@ -242,8 +258,12 @@ int policy_join(struct policy *p, struct loop *l, struct http_end *front, const 
   }
   if (!p->compresses)
     return 0;
-  int err = compress_join(l, &p->share, front, h, unref, policy_ref(p));
+  err = compress_join(l, &p->share, front, h, unref, policy_ref(p));
   if (err)
     policy_unref(p);
   return err;
+}
+
+struct cache *policy_cache(const struct policy *p) {
+  return p->cache;
 }

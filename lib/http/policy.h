@@ -1,7 +1,7 @@
 /* policy.h: the owner's rules for visitors (include/beam/policy.h), parsed once, asked for each request.
  *
  *   agent's front ── policy_answer: refused? ─► a page
- *                 └─ policy_join ─► front ══ [compressor] ══ [guard] ══ whatever it was joined to
+ *                 └─ policy_join ─► front ══ [compressor] ══ [guard] ══ [cache] ══ whatever it was joined to
  */
 #ifndef HTTP_POLICY_H
 #define HTTP_POLICY_H
@@ -25,5 +25,8 @@ bool policy_answer(struct policy *p, struct loop *l, const char *visitor, struct
                    const struct http_head *h, enum page *refused);
 /* front is joined, its head h not sent: put between it and its peer what this policy needs there. NOMEM: abort the exchange. */
 int policy_join(struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h);
+
+struct cache;
+struct cache *policy_cache(const struct policy *p); /* NULL: none */
 
 #endif

@@ -140,6 +140,20 @@ static void answer_page(struct mux_request *r, enum page page) {
   mux_request_soon(r);
 }
 
+/* A gRPC client takes a reset for a defect of somebody's; a status at the end tells it that the service is gone, and is no less visible. */
+static bool end_grpc(struct mux_request *r, enum page page) {
+  struct page_head h;
+  if (!r->grpc || r->resp_done || page == PAGE_VISITOR_GONE || r->id < 0)
+    return false;
+  page_head_make_grpc(&h, page);
+  struct http_head trailers = {.minor = 1, .fields = h.fields + 1, .fields_n = h.head.fields_n - 1};
+  http_head_free(&r->out_trailers);
+  r->has_out_trailers = !http_head_copy(&r->out_trailers, &trailers);
+  if (!r->has_out_trailers)
+    memset(&r->out_trailers, 0, sizeof r->out_trailers);
+  return r->has_out_trailers;
+}
+
 /* The response cannot go on: a page while there is none yet, else the visitor sees a reset. */
 static void fail(struct mux_request *r, enum page page) {
   http_send_abort(&r->end, PAGE_VISITOR_GONE);
@@ -147,10 +161,16 @@ static void fail(struct mux_request *r, enum page page) {
     answer_page(r, page);
     return;
   }
+  bool told = end_grpc(r, page);
   r->req_closed = r->resp_done = 1;
   if (!r->track.failed)
     r->track.failed = page;
-  reset(r, MUX_RESET_FAILED);
+  if (told) {
+    r->c->engine->wake(r);
+    mux_request_soon(r);
+  } else {
+    reset(r, MUX_RESET_FAILED);
+  }
 }
 
 static void fail_soon(struct mux_request *r, enum page page) {

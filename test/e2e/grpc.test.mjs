@@ -204,8 +204,17 @@ test('gRPC where it cannot go', async (t) => {
     const c = client();
     const call = unary(c, 'hang', '');
     await until(() => seen.hanging, 'the call is there');
+    const chat = c.chat();
+    const first = new Promise((done) => chat.on('data', (b) => done(b.toString())));
+    const over = new Promise((done) => chat.on('status', done));
+    chat.on('error', () => {});
+    chat.write(Buffer.from('hi'));
+    assert.equal(await first, 'echo hi');
     server.forceShutdown();
-    assert.notEqual((await call).error.code, grpc.status.OK);
+    assert.equal((await call).error.code, grpc.status.UNAVAILABLE);
+    const status = await over;
+    assert.equal(status.code, grpc.status.UNAVAILABLE);
+    assert.match(status.details, /BEAM-5029/);
     assert.equal((await unary(c, 'unary', 'x')).error.code, grpc.status.UNAVAILABLE);
   });
 });

@@ -125,6 +125,30 @@ static void grpc(void **state) {
   end(c, s);
 }
 
+/* The service goes in the middle of an answer: a status tells, after all that came before. */
+static void grpc_cut(void **state) {
+  (void)state;
+  for (enum rig_way way = DIRECT; way <= FRAMES; way++)
+    for (int how = 0; how < 3; how++) {
+      struct h2_client *c = begin(way);
+      struct h2_answer *a = h2_client_ask(c, GRPC, "");
+      struct h2_service *s = h2_service_new(c, 0, 0);
+      h2_service_say(s, &s->calls[0], OK "content-type: application/grpc\n", "part", true);
+      if (how == 0)
+        h2_service_reset(s, &s->calls[0], NGHTTP2_INTERNAL_ERROR);
+      else if (how == 1)
+        peer_reset(&c->r->service[0]);
+      else
+        peer_finish(&c->r->service[0]);
+      h2_client_run(c);
+      assert_true(a->ended && a->closed && !a->code);
+      assert_true(h2_client_has(a, "grpc-status: 14") && h2_client_has(a, "beam-error: BEAM-5029"));
+      assert_string_equal(h2_client_body(a), "part");
+      assert_int_equal(c->r->last.failed, PAGE_TRUNCATED);
+      end(c, s);
+    }
+}
+
 /* What Beam says to gRPC is a status. */
 static void grpc_pages(void **state) {
   (void)state;
@@ -625,25 +649,16 @@ static void goes_away(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(plain),
-      cmocka_unit_test(bodies_and_trailers),
-      cmocka_unit_test(grpc),
-      cmocka_unit_test(grpc_pages),
-      cmocka_unit_test(held_up),
-      cmocka_unit_test(slots),
-      cmocka_unit_test(goes_again),
-      cmocka_unit_test(closes),
-      cmocka_unit_test(resets),
-      cmocka_unit_test(early_answer),
-      cmocka_unit_test(wrong_lengths),
-      cmocka_unit_test(time_limits),
-      cmocka_unit_test(no_http2),
-      cmocka_unit_test(bad_heads),
-      cmocka_unit_test(floods),
-      cmocka_unit_test(bad_names),
-      cmocka_unit_test(every_truncation),
-      cmocka_unit_test(chooses),
-      cmocka_unit_test(dial_fails),
+      cmocka_unit_test(plain),        cmocka_unit_test(bodies_and_trailers),
+      cmocka_unit_test(grpc),         cmocka_unit_test(grpc_pages),
+      cmocka_unit_test(grpc_cut),     cmocka_unit_test(held_up),
+      cmocka_unit_test(slots),        cmocka_unit_test(goes_again),
+      cmocka_unit_test(closes),       cmocka_unit_test(resets),
+      cmocka_unit_test(early_answer), cmocka_unit_test(wrong_lengths),
+      cmocka_unit_test(time_limits),  cmocka_unit_test(no_http2),
+      cmocka_unit_test(bad_heads),    cmocka_unit_test(floods),
+      cmocka_unit_test(bad_names),    cmocka_unit_test(every_truncation),
+      cmocka_unit_test(chooses),      cmocka_unit_test(dial_fails),
       cmocka_unit_test(goes_away),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -605,30 +605,65 @@ static void the_visitor_goes(void **state) {
   visitor_free(v);
 }
 
+/* A field that nghttp3 finds invalid it leaves out, and tells nobody (README): such a row is LEFT_OUT. What matters is that no service ever sees it. */
 static void malformed(void **state) {
   (void)state;
+  enum { LEFT_OUT = -1, RESET = 0, GONE = 1 };
   static const struct {
     const char *text;
-    int status; /* 0: a reset */
+    int then; /* or the status of a page; only the stream goes */
   } table[] = {
-      {GET "connection: close\n", 0},
-      {GET "transfer-encoding: chunked\n", 0},
-      {GET "te: gzip\n", 0},
-      {GET "content-length: 1\ncontent-length: 1\n", 0},
-      {":method: GET\n:scheme: https\n:authority: t.test\n", 0},
-      {":method: GET\n:authority: t.test\n:path: /\n", 0},
-      {GET ":path: /\n", 0},
+      {GET "connection: close\n", RESET},
+      {GET "keep-alive: 1\n", RESET},
+      {GET "proxy-connection: 1\n", RESET},
+      {GET "transfer-encoding: chunked\n", RESET},
+      {GET "upgrade: evil\n", RESET},
+      {GET "te: gzip\n", RESET},
+      {GET "te: trailers, gzip\n", RESET},
+      {GET "content-length: 1\ncontent-length: 1\n", RESET},
+      {GET "content-length: +1\n", RESET},
+      {GET "content-length: 1, 1\n", RESET},
+      {GET "content-length: 5\n", GONE}, /* and no body: nghttp3 ends the connection for it */
+      {":method: GET\n:scheme: https\n:authority: t.test\n", RESET},
+      {":method: GET\n:authority: t.test\n:path: /\n", RESET},
+      {":scheme: https\n:authority: t.test\n:path: /\n", RESET},
+      {":method: GET\n:scheme: https\n:path: /\n", RESET},
+      {GET ":path: /\n", RESET},
+      {GET ":evil: 1\n", RESET},
+      {GET ":status: 200\n", RESET},
+      {GET ":protocol: websocket\n", RESET},
+      {":method: GET\n:scheme: https\na: evil\n:authority: t.test\n:path: /\n", RESET},
+      {":method: G T\n:scheme: https\n:authority: t.test\n:path: /\n", RESET},
+      {":method: GET\n:scheme: https\n:authority: t.test\n:path: evil\n", RESET},
+      {":method: GET\n:scheme: https\n:authority: t.test\n:path: *\n", RESET},
+      {":method: GET\n:scheme: https\n:authority: t.test\n:path: /e vil\n", RESET},
+      {":method: GET\n:scheme: https\n:authority: t.test/evil\n:path: /\n", RESET},
+      {":method: GET\n:scheme: ht tps\n:authority: t.test\n:path: /\n", RESET},
+      {":method: GET\n:scheme: evil\n:authority: t.test\n:path: /\n", 400},
+      {":method: GET\n:scheme: https\n:authority: evil@t.test\n:path: /\n", RESET},
+      {":method: GET\n:scheme: https\n:authority: t.test:evil\n:path: /\n", 400},
+      {":method: GET\n:scheme: https\n:authority: t..test\n:path: /\n", 400},
+      {":method: GET\n:scheme: https\n:authority: t.test\n:path: /#evil\n", 400},
       {GET "host: other.test\n", 400},
       {":method: CONNECT\n:authority: t.test:1\n", 501},
+      {":method: CONNECT\n:protocol: evil\n:scheme: https\n:authority: t.test\n:path: /\n", 501},
+      {GET "a b: evil\n", LEFT_OUT},
+      {GET "a: b\revil\n", LEFT_OUT},
+      {GET "a: \001evil\n", LEFT_OUT},
+      {GET "a: evil\x7f\n", LEFT_OUT},
+      {GET "\xc3\xa4: evil\n", LEFT_OUT},
   };
   for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
     struct visitor *v = visitor_new();
     struct answer *a = ask(v, table[i].text, NULL);
     run(v, 20);
-    if (table[i].status ? a->status != table[i].status : !a->reset)
-      fail_msg("row %zu: status %d, reset %d, upstream: %s", i, a->status, a->reset, ups[0].head);
-    assert_int_equal(ups_n, 0);
-    assert_non_null(v->front); /* only the stream goes */
+    bool seen = ups_n && strstr(ups[0].head, "evil");
+    bool ok = table[i].then > 1        ? a->status == table[i].then
+              : table[i].then >= RESET ? a->reset && (!ups_n || ups[0].aborted)
+                                       : true;
+    if (!ok || seen || (v->front == NULL) != (table[i].then == GONE))
+      fail_msg("row %zu: status %d, reset %d, front %d, upstream: %s", i, a->status, a->reset,
+               v->front != NULL, ups[0].head);
     visitor_free(v);
   }
 }

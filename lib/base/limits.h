@@ -30,8 +30,10 @@
 #define LIMIT_STALL_LOW_MS 10000u /* ... while memory is short */
 #define LIMIT_SHED_MORE_MS                                                                                   \
   3000u /* less than half of the pool is left: each new request ends one response that stalled so long ... */
-#define LIMIT_SHED_MS 1000u /* ... less than a quarter: so long ... */
-#define LIMIT_SHED 8u       /* ... and so many: more than one request can hold */
+#define LIMIT_SHED_MS 1000u      /* ... less than a quarter: so long ... */
+#define LIMIT_SHED_LEAST_MS 250u /* ... less than an eighth: so long, rather than refuse newcomers ... */
+#define LIMIT_ROOM_MS 10u /* one that finds no room looks again so often, for LIMIT_LINK_WAIT_MS at most */
+#define LIMIT_SHED 8u     /* ... and so many: more than one request can hold */
 #define LIMIT_H2_STREAMS                                                                                     \
   100u /* requests at once on a connection: what RFC 9113 6.5.2 calls the least that does not hurt */
 #define LIMIT_H2_CONN_WINDOW                                                                                 \

@@ -30,7 +30,8 @@ struct waiting {
   struct http_head head; /* already as it goes to the agent */
   beam_StreamOpen open;
   struct admit_ticket ticket;
-  bool more, ended;
+  struct loop_timer again; /* while there is no room, rather than no link */
+  bool more, ended, no_room;
 };
 
 /* --- towards the agent --- */
@@ -121,6 +122,7 @@ static enum page page_of(int err) {
 static void waiting_free(struct waiting *q) {
   DL_DELETE(q->w->waiting, q);
   timer_stop(&q->timer);
+  timer_stop(&q->again);
   admit_return(&q->ticket);
   http_head_free(&q->head);
   free(q);
@@ -142,14 +144,16 @@ static void waiting_refuse(struct waiting *q, enum page page) {
 }
 
 static void waiting_late(void *arg) {
-  waiting_refuse(arg, PAGE_NO_LINK);
+  struct waiting *q = arg;
+  waiting_refuse(q, q->no_room ? PAGE_OVERLOADED : PAGE_NO_LINK);
 }
 
 static void waiting_go(struct waiting *q, const struct route_view *route) {
   struct worker *w = q->w;
   struct http_end *up;
   int err = connect_agent(q->w, route, &q->open, &up);
-  if (err == BEAM_AGAIN)
+  q->no_room = err == BEAM_ERR_NOMEM;
+  if (err == BEAM_AGAIN || (q->no_room && !timer_start(&q->again, LIMIT_ROOM_MS)))
     return;
   if (err) {
     waiting_refuse(q, page_of(err));
@@ -175,6 +179,15 @@ static void waiting_go(struct waiting *q, const struct route_view *route) {
     http_send_end(front);
   else if (more && front->peer)
     http_send_want(front->peer);
+}
+
+/* Those who stall make room meanwhile (visitors_make_room). */
+static void waiting_again(void *arg) {
+  struct waiting *q = arg;
+  struct route_view route;
+  visitors_make_room(q->w);
+  if (route_find(&q->w->routes, q->open.name, &route) && route.state == ROUTE_LIVE)
+    waiting_go(q, &route);
 }
 
 static void on_head(struct http_end *e, const struct http_head *h, bool more) {
@@ -225,7 +238,7 @@ static unsigned waiting_count(struct worker *w) {
 }
 
 static void wait_for_link(struct worker *w, struct http_end *front, struct http_head *head, bool more,
-                          const beam_StreamOpen *open, struct admit_ticket *t) {
+                          const beam_StreamOpen *open, struct admit_ticket *t, bool no_room) {
   struct waiting *q = waiting_count(w) < LIMIT_PENDING_REQUESTS ? calloc(1, sizeof *q) : NULL;
   if (!q) {
     page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
@@ -236,8 +249,11 @@ static void wait_for_link(struct worker *w, struct http_end *front, struct http_
   q->open = *open;
   q->more = more;
   timer_init(&q->timer, w->loop, waiting_late, q);
+  timer_init(&q->again, w->loop, waiting_again, q);
+  q->no_room = no_room && !timer_start(&q->again, LIMIT_ROOM_MS);
   if (http_head_copy(&q->head, head) || timer_start(&q->timer, handover_wait_ms(w))) {
     http_head_free(&q->head);
+    timer_stop(&q->again);
     free(q);
     page_answer(w->loop, front, head, PAGE_OVERLOADED, NULL);
     return;
@@ -301,8 +317,8 @@ static void to_agent(const struct visit *v, const char *name, const struct route
     err = join(w, h, v->tls, t, front, up);
   if (!err) {
     http_send_head(front, &head, more);
-  } else if (err == BEAM_AGAIN) {
-    wait_for_link(w, front, &head, more, &open, t);
+  } else if (err == BEAM_AGAIN || err == BEAM_ERR_NOMEM) {
+    wait_for_link(w, front, &head, more, &open, t, err == BEAM_ERR_NOMEM);
   } else {
     page_answer(w->loop, front, h, err == BEAM_ERR_NOT_FOUND ? PAGE_NO_LINK : page_of(err), NULL);
   }

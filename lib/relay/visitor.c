@@ -342,11 +342,13 @@ void visitors_make_room(struct worker *w) {
   size_t left = budget_left(&budget_pool);
   if (left >= budget_pool.cap / 2)
     return;
-  bool short_of = left < budget_pool.cap / 4;
-  unsigned n = short_of ? LIMIT_SHED : 1;
+  unsigned n = left < budget_pool.cap / 4 ? LIMIT_SHED : 1;
+  uint64_t least = left < budget_pool.cap / 8   ? LIMIT_SHED_LEAST_MS
+                   : left < budget_pool.cap / 4 ? LIMIT_SHED_MS
+                                                : LIMIT_SHED_MORE_MS;
   struct visitor *v;
   DL_FOREACH(w->visitors, v) {
-    if (!v->front || v->carries || front_stalled(v->front) < (short_of ? LIMIT_SHED_MS : LIMIT_SHED_MORE_MS))
+    if (!v->front || v->carries || front_stalled(v->front) < least)
       continue;
     front_shed(v->front);
     if (!--n)

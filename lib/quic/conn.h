@@ -315,7 +315,8 @@ void quic_flight_init(struct quic_flight *f);
 void quic_flight_moved(struct quic_flight *f);            /* another path: what was known is not true of it */
 void quic_flight_look(struct quic_conn *c, uint64_t now); /* once a turn, before packets are written */
 void quic_flight_sent(struct quic_flight *f, size_t n,
-                      size_t fresh); /* a packet of n bytes, so many for the first time */
+                      size_t fresh);          /* a packet of n bytes, so many for the first time */
+void quic_flight_turned(struct quic_conn *c); /* once a turn, after packets were written */
 enum quic_flight_state quic_flight_state(struct quic_conn *c, uint64_t now);
 bool quic_flight_is_small(const struct quic_stream *st);
 uint64_t quic_flight_early(const struct quic_conn *c); /* until when bulk waits to be paced */

@@ -135,6 +135,7 @@ static void end_round(struct quic_flight *f, uint64_t now) {
     raise_limit(f, change, is - f->base < f->fine / 2);
   } else {
     f->paced = true;
+    f->grows = false;
     lower_limit(f, change, (double)best(f) * (double)good / QUIC_NS_PER_MS, now);
   }
 }
@@ -186,8 +187,15 @@ void quic_flight_sent(struct quic_flight *f, size_t n, size_t fresh) {
 
 /* --- what is asked before each packet --- */
 
-/* What waited for us, because this program had no processor, is made up for at once, as long as the queue it makes is fine. Where nothing waited,
- * because the application or the peer's window paused, it is not. */
+/* BBR makes its window very small every few seconds: what waits for that does not wait for its time to leave. */
+void quic_flight_turned(struct quic_conn *c) {
+  struct quic_flight *f = &c->flight;
+  f->busy |= c->want[0] || c->want[1];
+  f->waiting = c->want[1] && ngtcp2_conn_get_cwnd_left(c->ng) > 2 * LEAST;
+}
+
+/* What waited for its time, and then for this program to get a processor, is made up for at once, as long as the queue it makes is fine. Where the
+ * application, the peer's window or congestion control paused, it is not. */
 static bool too_early(struct quic_flight *f, uint64_t now) {
   if (!f->pace)
     return false;

@@ -264,8 +264,7 @@ void quic_send_flush(void *arg) {
     return;
   }
   ngtcp2_conn_update_pkt_tx_time(c->ng, ts);
-  c->flight.busy |= wants(c);
-  c->flight.waiting = c->want[1] != NULL;
+  quic_flight_turned(c);
   arm(c, n > 0);
   quic_conn_settle(c);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "http/h1_upstream.h"
 #include "http/h2_up.h"
+#include "wire/ws.h"
 
 /* A service that chose HTTP/1.1 is asked again after so long: it may have been restarted as another one. */
 enum { ASK_AGAIN_MS = 60000 };
@@ -77,8 +78,29 @@ static void on_kick(void *arg) {
   h2_pool_kick(arg);
 }
 
+/* WebSocket without a connection of its own, where the service said that it takes this. */
+static bool connect_now(struct h2_req *r) {
+  const struct http_field *to = http_field_find(&r->head, "upgrade");
+  struct h2_up *c;
+  r->connect = 0;
+  const struct http_field *key = http_field_find(&r->head, "sec-websocket-key");
+  if (!to || !span_ieq(to->value, SPAN("websocket")) || !key || key->value.n != WS_KEY_SIZE - 1)
+    return false;
+  DL_FOREACH(r->pool->ups, c) {
+    if (!h2_up_has_slot(c) || !h2_up_connects(c))
+      continue;
+    r->connect = 1;
+    if (!h2_up_begin(c, r))
+      return true;
+    r->connect = 0;
+  }
+  return false;
+}
+
 void h2_pool_wait(struct h2_req *r) {
   struct h2_pool *p = r->pool;
+  if (r->asks && connect_now(r))
+    return;
   if (p->conf.h1 && (r->asks || p->h1_until > loop_now(p->conf.loop))) {
     h2_req_to_h1(r);
     return;

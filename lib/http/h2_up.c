@@ -304,21 +304,28 @@ bool h2_up_has_slot(const struct h2_up *c) {
          nghttp2_session_check_request_allowed(c->ng);
 }
 
-enum { ADDED = 5 };
+bool h2_up_connects(const struct h2_up *c) {
+  return nghttp2_session_get_remote_settings(c->ng, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+}
+
+enum { ADDED = 6 };
 
 static int request_fields(const struct h2_up *c, const struct h2_req *r, nghttp2_nv nv[MUX_FIELDS + ADDED],
                           size_t *n, char **text) {
   const struct http_head *h = &r->head;
   struct http_field all[MUX_FIELDS + ADDED] = {
-      {SPAN(":method"), h->method},
+      {SPAN(":protocol"), SPAN("websocket")},
+      {SPAN(":method"), r->connect ? SPAN("CONNECT") : h->method},
       {SPAN(":scheme"), c->pool->conf.tls ? SPAN("https") : SPAN("http")},
       {SPAN(":authority"), h->authority},
       {SPAN(":path"), h->target}};
+  enum { PSEUDO = 5 };
   size_t rest;
-  int err = mux_head_fields(h, 0, all + 4, &rest, text);
+  int err = mux_head_fields(h, 0, all + PSEUDO, &rest, text);
   *n = 0;
-  for (size_t i = 0; !err && i < rest + 4; i++)
-    if (!span_eq(all[i].name, SPAN("host")))
+  for (size_t i = r->connect ? 0 : 1; !err && i < rest + PSEUDO; i++)
+    if (!span_eq(all[i].name, SPAN("host")) &&
+        !(r->connect && span_eq(all[i].name, SPAN("sec-websocket-key"))))
       nv[(*n)++] =
           (nghttp2_nv){(uint8_t *)all[i].name.p, (uint8_t *)all[i].value.p, all[i].name.n, all[i].value.n, 0};
   if (!err && r->grpc) /* a hop's own word, so it did not come with the head; a gRPC server asks for it */

@@ -1,6 +1,8 @@
 /* h2_up.h: what the files of the HTTP/2 upstream share. h2_pool.c: which connection a request gets. h2_upstream.c: one exchange. h2_up.c: one connection, nghttp2 and
  * what it reports, which is noted in the exchange and acted upon by its step.
  *
+ * An upgrade to WebSocket is an extended CONNECT on a connection that takes those, if there is one already; any other goes over HTTP/1.1.
+ *
  *          head()           a connection with a slot          answer, end            both complete
  *   NEW ─────────► WAITING ─────────────────────────► ON ───────────────────────────────────────► freed
  *                     ▲ └─ the service chose HTTP/1.1: h1_upstream │
@@ -42,9 +44,13 @@ struct h2_req {
   enum page lost;    /* its connection went: this page, if it is not tried again */
   unsigned dead : 1, more : 1, grpc : 1, asks : 1, safe : 1, has_length : 1;
   unsigned req_closed : 1; /* the front's end came, or we said stop */
+  unsigned stopped : 1;    /* ... the latter: what is still in `out` is of no interest */
+  unsigned lingers : 1;    /* complete, but for what is still in `out` */
   unsigned begun : 1;      /* body bytes of it have left: it cannot be sent again */
   unsigned deferred : 1;   /* the engine waits for more of the body */
   unsigned want_room : 1, wake : 1;
+  unsigned connect : 1;  /* goes out as extended CONNECT (RFC 8441) */
+  unsigned upgraded : 1; /* ... which was granted: bodies are the connection's bytes */
   unsigned has_trailers : 1, has_answer : 1, answered : 1;
   unsigned read_whole : 1; /* the service's end came */
   unsigned has_in_trailers : 1, resp_done : 1;
@@ -103,6 +109,7 @@ void h2_req_soon(struct h2_req *r);
 int h2_up_new(struct h2_pool *p, struct stream *s); /* takes s. NOMEM */
 void h2_up_close(struct h2_up *c, int reason);
 bool h2_up_has_slot(const struct h2_up *c);
+bool h2_up_connects(const struct h2_up *c); /* the service takes extended CONNECT */
 int h2_up_begin(struct h2_up *c,
                 struct h2_req *r); /* 0: it is on c. LIMIT: c takes none any more; NOMEM, TOO_LARGE */
 void h2_up_wake(struct h2_req *r); /* r->out grew, or its end came */

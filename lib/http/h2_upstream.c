@@ -12,6 +12,8 @@
 #include "http/h2_up.h"
 #include "io/block.h"
 #include "io/budget.h"
+#include "wire/h1.h"
+#include "wire/ws.h"
 
 static struct h2_req *of(struct http_end *e) {
   return (struct h2_req *)e;
@@ -197,16 +199,49 @@ void h2_req_lost(struct h2_req *r, enum page page) {
 
 /* --- the response --- */
 
+/* RFC 9113 8.1: the service has answered, what the visitor would still say is of no interest. */
+static void stop(struct h2_req *r) {
+  if (r->req_closed)
+    return;
+  r->req_closed = r->stopped = 1;
+  http_send_stop(&r->end);
+}
+
+/* 2xx is the 101 of HTTP/1, with the answer to a key that did not cross. */
+static void grant(struct h2_req *r) {
+  struct http_field fields[LIMIT_HEAD_FIELDS + LIMIT_HEAD_ADDED_FIELDS + 2];
+  struct http_head head = r->answer;
+  const struct http_field *key = http_field_find(&r->head, "sec-websocket-key");
+  char text[WS_KEY_SIZE], accept[WS_ACCEPT_SIZE];
+  if (!key || !str_fmt(text, sizeof text, "%.*s", SPAN_FMT(key->value)) ||
+      head.fields_n > LIMIT_HEAD_FIELDS + LIMIT_HEAD_ADDED_FIELDS) {
+    h2_req_fail(r, PAGE_LOCAL_BAD);
+    return;
+  }
+  ws_accept_make(accept, text);
+  head.fields_n = forward_filter(&r->answer, fields, false);
+  head.fields = fields;
+  head.status = 101;
+  head.reason = span_of(http_reason(101));
+  fields[head.fields_n++] = (struct http_field){SPAN("Upgrade"), SPAN("websocket")};
+  fields[head.fields_n++] = (struct http_field){SPAN("Sec-WebSocket-Accept"), span_of(accept)};
+  r->answered = r->upgraded = 1;
+  http_send_head(&r->end, &head, true);
+  http_head_free(&r->answer);
+  http_send_want(&r->end);
+}
+
 static void answer(struct h2_req *r) {
+  if (r->connect && r->answer.status < 300) {
+    grant(r);
+    return;
+  }
   bool more = !r->read_whole || evbuffer_get_length(r->in) || r->has_in_trailers;
   r->answered = 1;
   r->answer.fields_n = forward_filter(&r->answer, r->answer.fields, false);
   if (!more) {
     r->resp_done = 1;
-    if (!r->req_closed) { /* stop first, so that the front's head can say close */
-      r->req_closed = 1;
-      http_send_stop(&r->end);
-    }
+    stop(r); /* first, so that the front's head can say close */
   }
   http_send_head(&r->end, &r->answer, more);
   http_head_free(&r->answer);
@@ -226,12 +261,10 @@ static void pass_body(struct h2_req *r) {
 
 static void pass_end(struct h2_req *r) {
   r->resp_done = 1;
-  if (r->has_in_trailers)
+  if (r->has_in_trailers && !r->upgraded)
     http_send_trailers(&r->end, &r->in_trailers);
-  if (!r->req_closed) {
-    r->req_closed = 1;
-    http_send_stop(&r->end);
-  }
+  if (!r->upgraded)
+    stop(r);
   http_send_end(&r->end);
 }
 
@@ -282,6 +315,14 @@ static void cut(struct h2_req *r) {
 
 /* --- steps --- */
 
+/* Both messages are complete here. The stream ends by itself once all of the request is sent, unless the service does not take it. */
+static void finish(struct h2_req *r) {
+  http_done(&r->end);
+  if (!r->c || r->stopped || (!r->lingers && timer_start(&r->timer, LIMIT_SOCK_DRAIN_MS)))
+    die(r, NGHTTP2_NO_ERROR);
+  r->lingers = 1;
+}
+
 static void work(struct h2_req *r) {
   if (r->failing) {
     h2_req_fail(r, r->failing);
@@ -296,10 +337,10 @@ static void work(struct h2_req *r) {
     return;
   if (r->over && !r->read_whole)
     cut(r);
-  else if (r->resp_done && r->req_closed) {
-    http_done(&r->end);
-    die(r, NGHTTP2_NO_ERROR); /* RFC 9113 8.1: what we still have to say is of no interest */
-  }
+  else if (r->over && r->resp_done && !r->req_closed)
+    h2_req_fail(r, PAGE_TRUNCATED); /* upgraded: what the visitor still says goes nowhere */
+  else if (r->resp_done && r->req_closed)
+    finish(r);
 }
 
 static void on_step(void *arg) {
@@ -314,9 +355,9 @@ static void on_step(void *arg) {
 static void on_timer(void *arg) {
   struct h2_req *r = arg;
   uint64_t idle = loop_now(r->timer.loop) - r->active;
-  if (r->grpc && r->c)
+  if (r->grpc && r->c && !r->lingers)
     return;
-  if (idle >= LIMIT_UPSTREAM_HEAD_MS || timer_start(&r->timer, LIMIT_UPSTREAM_HEAD_MS - idle))
+  if (r->lingers || idle >= LIMIT_UPSTREAM_HEAD_MS || timer_start(&r->timer, LIMIT_UPSTREAM_HEAD_MS - idle))
     h2_req_fail(r, PAGE_LOCAL_TIMEOUT);
 }
 
@@ -358,7 +399,7 @@ static void on_head(struct http_end *e, const struct http_head *h, bool more) {
 
 static size_t on_room(struct http_end *e) {
   struct h2_req *r = of(e);
-  if (r->req_closed || r->failing || r->dead)
+  if (r->req_closed || r->failing || r->dead || (r->connect && !r->upgraded))
     return 0;
   size_t held = evbuffer_get_length(r->out), most = r->c ? ceiling(r) : 0;
   r->want_room = held >= most;

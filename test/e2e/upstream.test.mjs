@@ -241,6 +241,32 @@ test('a local service that speaks HTTP/2 without TLS', async (t) => {
   const port = await listen(t, server);
   const s = await agentFor(t, r, port, ['--upstream-protocol', 'h2c']);
   await http2Cases(t, s, seen, 'http', `localhost:${port}`);
+
+  await t.test('WebSocket as extended CONNECT, where the service takes that', async (t) => {
+    const server = http2.createServer({ settings: { enableConnectProtocol: true } });
+    const methods = [];
+    server.on('stream', (stream, headers) => {
+      stream.on('error', () => {});
+      methods.push([headers[':method'], headers[':protocol']]);
+      stream.respond({ ':status': 200 });
+      if (headers[':protocol']) stream.pipe(stream);
+      else stream.end('page');
+    });
+    const s = await agentFor(t, r, await listen(t, server), ['--upstream-protocol', 'h2c']);
+    assert.equal((await s.visit('/')).text, 'page');
+    const socket = await s.connect();
+    socket.write(`GET /ws HTTP/1.1\r\nHost: ${s.name}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n`);
+    let got = '';
+    socket.on('data', (bytes) => (got += bytes));
+    await until(() => got.includes('\r\n\r\n'), 'the upgrade');
+    assert.match(got, /^HTTP\/1\.1 101 /);
+    assert.match(got, /sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=\r\n/i);
+    socket.write('and back');
+    await until(() => got.endsWith('\r\n\r\nand back'), 'the echo');
+    socket.end();
+    await new Promise((done) => socket.on('close', done));
+    assert.deepEqual(methods, [['GET', undefined], ['CONNECT', 'websocket']]);
+  });
   const plain = await serve(t, what);
   const b = await agentFor(t, r, plain.port, ['--upstream-protocol', 'h2c']);
   assert.equal((await b.visit('/')).headers['beam-error'], 'BEAM-5027');

@@ -377,6 +377,88 @@ static void wrong_lengths(void **state) {
   end(c, s);
 }
 
+/* --- WebSocket, RFC 8441 --- */
+
+#define CONNECT ":method: CONNECT\n:protocol: websocket\n:scheme: https\n:authority: t.test\n:path: /ws\n"
+
+static struct h2_service *takes_websocket(struct h2_client *c) {
+  nghttp2_settings_entry takes = {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
+  h2_client_get(c, "/page");
+  struct h2_service *s = h2_service_new(c, 0, 0);
+  nghttp2_submit_settings(s->ng, NGHTTP2_FLAG_NONE, &takes, 1);
+  h2_service_say(s, &s->calls[0], OK, "page", false);
+  return s;
+}
+
+static void websocket(void **state) {
+  (void)state;
+  for (enum rig_way way = DIRECT; way <= FRAMES; way++) {
+    struct h2_client *c = begin(way);
+    struct h2_service *s = takes_websocket(c);
+    struct h2_answer *a = h2_client_ask(c, CONNECT "sec-websocket-version: 13\n", "");
+    h2_service_run(s);
+    struct h2_call *k = &s->calls[1];
+    assert_true(h2_call_has(k, ":method: CONNECT") && h2_call_has(k, ":protocol: websocket"));
+    assert_true(h2_call_has(k, ":path: /ws") && h2_call_has(k, "sec-websocket-version: 13"));
+    assert_null(strstr(k->fields, "key"));
+    assert_null(strstr(k->fields, "upgrade"));
+    h2_client_data(c, a, "early", false); /* not before it is granted */
+    h2_service_run(s);
+    assert_int_equal(evbuffer_get_length(k->body), 0);
+    h2_service_say(s, k, OK "sec-websocket-protocol: chat\n", "from", true);
+    assert_int_equal(a->status, 200);
+    assert_true(h2_client_has(a, "sec-websocket-protocol: chat"));
+    assert_null(strstr(a->fields, "accept"));
+    assert_string_equal(h2_client_body(a), "from");
+    h2_client_data(c, a, " and on", false);
+    h2_service_run(s);
+    assert_int_equal(evbuffer_get_length(k->body), 12);
+    h2_service_data(s, k, "more", false); /* its half is over, the visitor's is not */
+    assert_true(a->ended && !k->closed);
+    h2_client_data(c, a, "!", true);
+    h2_service_run(s);
+    assert_int_equal(evbuffer_get_length(k->body), 13);
+    assert_true(k->ended && k->closed && !k->code && a->closed && !a->code);
+    assert_int_equal(c->r->dials, 1);
+    end(c, s);
+  }
+}
+
+static void websocket_refused(void **state) {
+  (void)state;
+  struct h2_client *c = begin(FRAMES);
+  struct h2_service *s = takes_websocket(c);
+  struct h2_answer *a = h2_client_ask(c, CONNECT, "");
+  h2_service_run(s);
+  h2_service_say(s, &s->calls[1], ":status: 403\n", "no", false);
+  assert_int_equal(a->status, 403);
+  assert_true(a->ended && a->closed);
+  h2_service_run(s);
+  assert_true(s->calls[1].closed);
+
+  a = h2_client_ask(c, CONNECT, ""); /* cut after it was granted, and after its own half was over */
+  h2_service_run(s);
+  h2_service_say(s, &s->calls[2], OK, "x", true);
+  h2_service_reset(s, &s->calls[2], NGHTTP2_INTERNAL_ERROR);
+  assert_true(a->closed && !a->ended && a->code);
+  a = h2_client_ask(c, CONNECT, "");
+  h2_service_run(s);
+  h2_service_say(s, &s->calls[3], OK, "x", false);
+  h2_service_reset(s, &s->calls[3], NGHTTP2_CANCEL);
+  h2_client_data(c, a, "who hears this?", false);
+  assert_true(a->closed);
+  end(c, s);
+
+  c = begin(FRAMES); /* a service that does not take it gets HTTP/1.1 */
+  a = h2_client_get(c, "/page");
+  s = h2_service_new(c, 0, 0);
+  h2_service_say(s, &s->calls[0], OK, "page", false);
+  a = h2_client_ask(c, CONNECT "sec-websocket-version: 13\n", "");
+  assert_int_equal(c->r->dials, 2);
+  assert_memory_equal(peer_text(&c->r->service[1]), "GET /ws HTTP/1.1\r\n", 18);
+  end(c, s);
+}
+
 /* --- time --- */
 
 static void time_limits(void **state) {
@@ -655,6 +737,7 @@ int main(void) {
       cmocka_unit_test(slots),        cmocka_unit_test(goes_again),
       cmocka_unit_test(closes),       cmocka_unit_test(resets),
       cmocka_unit_test(early_answer), cmocka_unit_test(wrong_lengths),
+      cmocka_unit_test(websocket),    cmocka_unit_test(websocket_refused),
       cmocka_unit_test(time_limits),  cmocka_unit_test(no_http2),
       cmocka_unit_test(bad_heads),    cmocka_unit_test(floods),
       cmocka_unit_test(bad_names),    cmocka_unit_test(every_truncation),

@@ -206,10 +206,16 @@ test: ## install what is missing, build, and run every test
 	@+$(MAKE) -s -j2 all tests
 	@$(RUNNER) unit sim e2e
 
-test-long: ## the same with the slow tests
-	@.ci/setup build test
+test-long: ## the same with the slow tests, and the browser's
+	@.ci/setup build test browser
 	@+$(MAKE) -s -j2 all tests
-	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e
+	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e browser
+
+browser: ## Chromium, and stock dev servers (Vite, Next.js, webpack, Django) through the tunnel
+	@.ci/setup build test browser
+	@+$(MAKE) -s -j2 all
+	@$(RUNNER) browser
+.PHONY: browser
 
 unit: $(UNIT) ## only the unit tests
 	@$(RUNNER) unit

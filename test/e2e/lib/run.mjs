@@ -69,7 +69,8 @@ export class Program {
     this.stderr = '';
     this.events = [];
     this.waiters = new Set();
-    this.process = spawn(file, args, { cwd: options.cwd, env: options.env, stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'] });
+    this.process = spawn(file, args, { cwd: options.cwd, env: options.env, stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'], detached: !!options.group });
+    this.group = options.group; // a program that starts others: they end with it
     this.pid = this.process.pid;
     let rest = '';
     this.process.stdout.setEncoding('utf8').on('data', (text) => {
@@ -161,7 +162,13 @@ export class Program {
   }
 
   async kill() {
-    if (this.code === undefined && !this.signal) this.process.kill('SIGKILL');
+    if (this.code === undefined && !this.signal) {
+      try {
+        process.kill(this.group ? -this.pid : this.pid, 'SIGKILL');
+      } catch {
+        // it has just ended
+      }
+    }
     await this.ended;
   }
 

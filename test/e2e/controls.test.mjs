@@ -1,6 +1,7 @@
 // What the owner of a tunnel lets in, and what becomes of it.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import http2 from 'node:http2';
 import net from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -57,6 +58,16 @@ test('--auth', async (t) => {
   await t.test('an upload that is refused', async () => {
     const r = await run(t, 'curl', [...s.curl, '-i', '--data-binary', '@-', '-H', 'Expect:', `${s.url}/`], { stdin: 'pipe', input: 'x'.repeat(300_000) });
     assert.match(r.stdout, /^HTTP\/1\.1 401 /);
+  });
+
+  await t.test('gRPC, as its clients read it', async () => {
+    const session = http2.connect(s.url, { ca: s.base.ca, servername: s.name, lookup: (_, o, done) => (o.all ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4)) });
+    const call = session.request({ ':method': 'POST', ':path': '/pkg.Service/Call', 'content-type': 'application/grpc', te: 'trailers' });
+    call.end(Buffer.from([0, 0, 0, 0, 0]));
+    const headers = await new Promise((resolve, reject) => call.on('response', resolve).on('error', reject));
+    session.close();
+    assert.equal(headers['grpc-status'], '16'); // UNAUTHENTICATED
+    assert.match(headers['grpc-message'], /BEAM-4011/);
   });
 
   await t.test('WebSocket', async () => {

@@ -174,6 +174,8 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
       http_join(front, up);
     else if (rewrite_edge_join(r->loop, &(struct rewrite_edge){.base = "t.test"}, front, up))
       up->ops->abort(up, PAGE_INTERNAL);
+    if (front->peer && r->policy && policy_join(r->policy, r->loop, front, h))
+      http_send_abort(front, PAGE_INTERNAL);
     if (front->peer)
       http_send_head(front, &head, more);
   }

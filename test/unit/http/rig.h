@@ -23,6 +23,7 @@
 #include "http/h1_upstream.h"
 #include "http/h2_upstream.h"
 #include "io/mem.h"
+#include "http/policy.h"
 #include "http/rewrite.h"
 #include "io/net.h"
 
@@ -66,6 +67,7 @@ struct rig {
   unsigned dials, gone, records, heads;
   int dial_err; /* every dial fails so; BEAM_AGAIN: it never ends */
   uint64_t dial_timeout;
+  struct policy *policy;   /* the owner's rules; NULL: none, as at a relay */
   enum page answer_with;   /* the handler answers with this page */
   bool ignore;             /* the handler does nothing */
   struct peer *link_tap;   /* not NULL: the agent's end of the next frames stream is given here */

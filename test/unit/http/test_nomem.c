@@ -116,6 +116,77 @@ static void every_allocation(void **state) {
       }
 }
 
+/* --- with everything an owner can ask for: rules, compression, a cache --- */
+
+#define TEXT                                                                                                 \
+  "Content-Type: text/plain\r\nCache-Control: public, max-age=9, stale-while-revalidate=9\r\nETag: "         \
+  "\"a\"\r\n"
+static const struct {
+  const char *request, *response;
+} ruled[] = {
+    {"GET / HTTP/1.1\r\n" HOST "Accept-Encoding: gzip\r\n\r\n",
+     OK TEXT "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nT: 1\r\n\r\n"},
+    {"GET / HTTP/1.1\r\n" HOST "Accept-Encoding: br\r\nX: 1\r\n\r\n",
+     OK TEXT "Vary: X\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"},
+    {"GET / HTTP/1.1\r\n" HOST "Origin: https://a.test\r\n\r\n", OK TEXT "Content-Length: 5\r\n\r\nhello"},
+    {"POST / HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\n123456789",
+     OK TEXT "Content-Length: 5\r\n\r\nhello"},
+};
+
+/* The first request fills the cache, the second is answered by it, the third finds it stale. */
+static bool dialogue_ruled(size_t i, enum rig_way way, long n) {
+  struct beam_http_policy c = BEAM_HTTP_POLICY_INIT;
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct rig *r = rig_new(way);
+  c.cache = 1 << 20;
+  c.cors = "https://a.test";
+  c.request_headers = "X-A: b";
+  c.response_headers = "X-B: c\nServer:";
+  c.max_body = 8;
+  assert_int_equal(policy_new(&c, &r->policy, &e), 0);
+  count = 0;
+  for (int turn = 0; turn < 3 && r->front; turn++) {
+    peer_say(&r->visitor, ruled[i].request);
+    fail_at = n;
+    rig_run(r);
+    fail_at = 0;
+    if (r->dials && !r->service[r->dials - 1].dead) {
+      rig_calm++;
+      peer_say(&r->service[r->dials - 1], ruled[i].response);
+      rig_calm--;
+      fail_at = n;
+      rig_run(r);
+      fail_at = 0;
+    }
+    rig_wait(r, turn ? 0 : 9000);
+  }
+  bool more = count >= n;
+  struct policy *p = r->policy;
+  rig_free(r);
+  policy_unref(p);
+  return more;
+}
+
+static void every_allocation_ruled(void **state) {
+  (void)state;
+#if !INTERPOSE
+  print_message("skipped: a sanitizer owns malloc\n");
+#endif
+  for (size_t i = 0; INTERPOSE && i < ROWS(ruled); i++)
+    for (enum rig_way way = DIRECT; way <= FRAMES; way++) {
+      dialogue_ruled(i, way, 1000000);
+      long before = live, n = 1;
+      for (; n < 2000; n++) {
+        bool more = dialogue_ruled(i, way, n);
+        if (live != before)
+          fail_msg("row %zu, way %d, allocation %ld: %ld left", i, (int)way, n, live - before);
+        if (!more)
+          break;
+      }
+      assert_true(n > 3 && n < 2000);
+    }
+}
+
 /* --- the same towards a service over HTTP/2, whose every frame is written down here --- */
 
 #define FRAME(n, type, flags, id) 0, 0, n, type, flags, 0, 0, 0, id
@@ -181,6 +252,7 @@ static void every_allocation_2(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(every_allocation),
+                                     cmocka_unit_test(every_allocation_ruled),
                                      cmocka_unit_test(every_allocation_2)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

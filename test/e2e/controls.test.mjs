@@ -1,5 +1,6 @@
 // What the owner of a tunnel lets in, and what becomes of it.
 import assert from 'node:assert/strict';
+import dgram from 'node:dgram';
 import fs from 'node:fs';
 import http2 from 'node:http2';
 import net from 'node:net';
@@ -10,6 +11,16 @@ import { Program, beam, cleanEnv, run, tempDir } from './lib/run.mjs';
 import { freeRange, listen, serve, setUp, startAgent, startRelay, visitor } from './lib/setup.mjs';
 
 const basic = (pair) => `Basic ${Buffer.from(pair).toString('base64')}`;
+
+/** The least that a TLS client can begin with: its name and nothing behind it. */
+function clientHello(name) {
+  const u16 = (n) => Buffer.from([n >> 8, n & 255]);
+  const sized = (b) => Buffer.concat([u16(b.length), b]);
+  const sni = Buffer.concat([u16(0), sized(sized(Buffer.concat([Buffer.from([0]), sized(Buffer.from(name))])))]);
+  const body = Buffer.concat([Buffer.from([3, 3]), Buffer.alloc(32, 7), Buffer.from([0]), sized(Buffer.from([0x13, 1])), Buffer.from([1, 0]), sized(sni)]);
+  const message = Buffer.concat([Buffer.from([1, 0]), u16(body.length), body]);
+  return Buffer.concat([Buffer.from([22, 3, 1]), sized(message)]);
+}
 
 function what(request, response) {
   response.setHeader('Content-Type', 'application/json');
@@ -234,6 +245,38 @@ test('--cors *', async (t) => {
   assert.equal(r.headers['access-control-allow-origin'], '*');
   assert.equal(r.headers['access-control-allow-credentials'], undefined);
   assert.equal(r.headers.vary, undefined);
+});
+
+test('--deny for beam udp and beam tls', async (t) => {
+  const dir = tempDir(t);
+  const relay = await startRelay(t, dir, ['--udp-ports', await freeRange(10)]);
+  const heard = [];
+  const local = dgram.createSocket('udp4', (message, from) => {
+    heard.push(message.toString());
+    local.send('answer', from.port, from.address);
+  });
+  await new Promise((resolve) => local.bind(0, '127.0.0.1', resolve));
+  t.after(() => local.close());
+  for (const [deny, lets] of [['127.0.0.0/8', false], ['192.0.2.0/24', true]]) {
+    const agent = await startAgent(t, dir, relay, local.address().port, ['--deny', deny, '--log-level', 'info'], { command: 'udp', data: path.join(dir, `udp-${lets}`) });
+    const socket = dgram.createSocket('udp4');
+    const answer = new Promise((resolve) => socket.once('message', (m) => resolve(m.toString())));
+    const say = () => socket.send(`hello ${lets}`, Number(agent.info.url.split(':').pop()), '127.0.0.1');
+    say();
+    if (lets) assert.equal(await answer, 'answer');
+    else await agent.wait(() => agent.stderr.includes('not let in'), 'it says so');
+    socket.close();
+    await agent.stop();
+  }
+  assert.deepEqual(heard, ['hello true']);
+
+  const tls = await startAgent(t, dir, relay, 1, ['--deny', '127.0.0.1', '--log-level', 'info', '--name', 'vault'], { command: 'tls', data: path.join(dir, 'tls') });
+  const socket = net.connect(relay.port, '127.0.0.1');
+  socket.on('error', () => {});
+  const hello = clientHello('vault.tunnel.test');
+  socket.write(hello);
+  await tls.wait(() => tls.stderr.includes('not let in'), 'it says so');
+  await new Promise((resolve) => socket.on('close', resolve).resume());
 });
 
 test('rules that are wrong are told at the start', async (t) => {

@@ -10,6 +10,8 @@
 
 /* A service that chose HTTP/1.1 is asked again after so long: it may have been restarted as another one. */
 enum { ASK_AGAIN_MS = 60000 };
+/* A service that takes no further connection is asked for one so often, while requests wait for a slot on those it has. */
+enum { PAUSE_MS = 1000 };
 
 static struct h2_up *find_slot(struct h2_pool *p) {
   struct h2_up *c;
@@ -20,10 +22,13 @@ static struct h2_up *find_slot(struct h2_pool *p) {
   return NULL;
 }
 
-/* Nobody is there: whoever waits for a slot of a connection that lives goes on waiting. */
-static void fail_waiting(struct h2_pool *p, enum page page) {
+/* Nobody is there. Whoever waits for a slot of a connection that lives goes on waiting. */
+static void dial_failed(struct h2_pool *p, enum page page) {
   while (p->waiting && !p->ups)
     h2_req_fail(p->waiting, page);
+  if (p->waiting && timer_start(&p->pause, PAUSE_MS))
+    while (p->waiting)
+      h2_req_fail(p->waiting, PAGE_OVERLOADED);
 }
 
 static void on_dial(void *user, struct stream *s, int err) {
@@ -31,10 +36,10 @@ static void on_dial(void *user, struct stream *s, int err) {
   bool h2 = p->conf.dialer->h2;
   p->dial = NULL;
   if (err) {
-    fail_waiting(p, http_dial_page(err));
+    dial_failed(p, http_dial_page(err));
   } else if (h2) {
     if (h2_up_new(p, s))
-      fail_waiting(p, PAGE_OVERLOADED);
+      dial_failed(p, PAGE_OVERLOADED);
   } else {
     p->h1_until = loop_now(p->conf.loop) + ASK_AGAIN_MS;
     h1_pool_give(p->conf.h1, s);
@@ -50,12 +55,13 @@ static void dial(struct h2_pool *p) {
   if (!err)
     return;
   p->dial = NULL;
+  if (p->ups && !timer_start(&p->pause, PAUSE_MS))
+    return;
   struct h2_req *r;
   DL_FOREACH(p->waiting, r) { /* off their peers' stacks */
-    if (!p->ups && !r->failing) {
+    if (!r->failing)
       r->failing = http_dial_page(err);
-      h2_req_soon(r);
-    }
+    h2_req_soon(r);
   }
 }
 
@@ -70,7 +76,8 @@ void h2_pool_kick(struct h2_pool *p) {
       break;
     }
   }
-  if (p->waiting && !p->dial && p->ups_n < LIMIT_H2_UP_CONNS)
+  bool pauses = p->ups && timer_set(&p->pause);
+  if (p->waiting && !p->dial && !pauses && p->ups_n < LIMIT_H2_UP_CONNS)
     dial(p);
 }
 
@@ -118,6 +125,7 @@ int h2_pool_new(const struct h2_pool_conf *conf, struct h2_pool **out) {
     return BEAM_ERR_NOMEM;
   p->conf = *conf;
   task_init(&p->kick, on_kick, p);
+  timer_init(&p->pause, conf->loop, on_kick, p);
   *out = p;
   return 0;
 }
@@ -137,5 +145,6 @@ void h2_pool_free(struct h2_pool *p) {
     h2_up_close(p->ups, BEAM_ERR_CLOSED);
   }
   task_cancel(&p->kick);
+  timer_stop(&p->pause);
   free(p);
 }

@@ -67,6 +67,7 @@ struct h2_pool {
   struct dial *dial;
   uint64_t h1_until; /* ms: HTTP/1.1 is what the service chose; asked again then */
   struct loop_task kick;
+  struct loop_timer pause; /* a dial failed while other connections live: not again before */
 };
 
 struct h2_up {

@@ -248,6 +248,38 @@ static void slots(void **state) {
   end(c, s[0]);
 }
 
+/* Full, and no further connection to be had: it is asked for once a second, and whoever waits gets the next slot. */
+static void no_more_connections(void **state) {
+  (void)state;
+  struct h2_client *c = begin(FRAMES);
+  struct h2_answer *a = h2_client_get(c, "/0");
+  struct h2_service *s = h2_service_new(c, 0, 1);
+  c->r->dial_err = BEAM_ERR_REFUSED;
+  struct h2_answer *b = h2_client_get(c, "/1");
+  struct h2_answer *d = h2_client_get(c, "/2");
+  h2_service_run(s);
+  assert_false(b->closed || d->closed);
+  h2_service_say(s, &s->calls[0], OK, "a", false);
+  assert_true(a->ended);
+  assert_int_equal(s->calls_n, 2);
+  h2_service_say(s, &s->calls[1], OK, "b", false);
+  assert_string_equal(h2_client_body(b), "b");
+  struct h2_answer *e = h2_client_get(c, "/3");
+  h2_service_run(s);
+  assert_int_equal(s->calls_n, 3);
+  c->r->dial_err = 0; /* it takes them again */
+  assert_int_equal(c->r->dials, 1);
+  h2_client_wait(c, 1000);
+  assert_int_equal(c->r->dials, 2);
+  struct h2_service *t = h2_service_new(c, 1, 1);
+  h2_service_say(t, &t->calls[0], OK, "e", false);
+  assert_string_equal(h2_client_body(e), "e");
+  h2_service_say(s, &s->calls[2], OK, "d", false);
+  assert_string_equal(h2_client_body(d), "d");
+  h2_service_free(t);
+  end(c, s);
+}
+
 /* --- what was not processed --- */
 
 static void goes_again(void **state) {
@@ -731,17 +763,29 @@ static void goes_away(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(plain),        cmocka_unit_test(bodies_and_trailers),
-      cmocka_unit_test(grpc),         cmocka_unit_test(grpc_pages),
-      cmocka_unit_test(grpc_cut),     cmocka_unit_test(held_up),
-      cmocka_unit_test(slots),        cmocka_unit_test(goes_again),
-      cmocka_unit_test(closes),       cmocka_unit_test(resets),
-      cmocka_unit_test(early_answer), cmocka_unit_test(wrong_lengths),
-      cmocka_unit_test(websocket),    cmocka_unit_test(websocket_refused),
-      cmocka_unit_test(time_limits),  cmocka_unit_test(no_http2),
-      cmocka_unit_test(bad_heads),    cmocka_unit_test(floods),
-      cmocka_unit_test(bad_names),    cmocka_unit_test(every_truncation),
-      cmocka_unit_test(chooses),      cmocka_unit_test(dial_fails),
+      cmocka_unit_test(plain),
+      cmocka_unit_test(bodies_and_trailers),
+      cmocka_unit_test(grpc),
+      cmocka_unit_test(grpc_pages),
+      cmocka_unit_test(grpc_cut),
+      cmocka_unit_test(held_up),
+      cmocka_unit_test(slots),
+      cmocka_unit_test(no_more_connections),
+      cmocka_unit_test(goes_again),
+      cmocka_unit_test(closes),
+      cmocka_unit_test(resets),
+      cmocka_unit_test(early_answer),
+      cmocka_unit_test(wrong_lengths),
+      cmocka_unit_test(websocket),
+      cmocka_unit_test(websocket_refused),
+      cmocka_unit_test(time_limits),
+      cmocka_unit_test(no_http2),
+      cmocka_unit_test(bad_heads),
+      cmocka_unit_test(floods),
+      cmocka_unit_test(bad_names),
+      cmocka_unit_test(every_truncation),
+      cmocka_unit_test(chooses),
+      cmocka_unit_test(dial_fails),
       cmocka_unit_test(goes_away),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

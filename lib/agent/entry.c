@@ -184,10 +184,10 @@ int entry_open(const struct entry_conf *conf, struct entry **out) {
   timer_init(&e->gather, conf->loop, on_gather, e);
   bool both = !strcmp(conf->host, "localhost");
   e->conf.host = NULL;
-  int err = net_listen(conf->net, conf->loop, both ? "127.0.0.1" : conf->host, conf->port, false, on_accept,
-                       e, &e->listeners[0]);
+  int err = net_listen(conf->net, conf->loop, both ? "127.0.0.1" : conf->host, conf->port, NULL, on_accept, e,
+                       &e->listeners[0]);
   if (!err && both &&
-      net_listen(conf->net, conf->loop, "::1", conf->port, false, on_accept, e, &e->listeners[1]))
+      net_listen(conf->net, conf->loop, "::1", conf->port, NULL, on_accept, e, &e->listeners[1]))
     log_debug("entry", "not on ::1");
   if (err) {
     entry_close(e);

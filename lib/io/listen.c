@@ -28,17 +28,18 @@ struct sockets_listener {
   struct loop_timer pause;
   struct sockaddr_storage addr; /* as bound */
   bool accepting, closed;       /* closed inside its own callback: freed after it */
+  const void *siblings;         /* whose; NULL: shared with nobody */
   struct sockets_listener *next_shared;
 };
 
 /* Listeners of this process that share their port with siblings. SO_REUSEPORT lets any program of the same user join silently, so the first
- * of ours binds without it, which fails when someone else is there, and only its siblings join. */
+ * of ours binds without it, which fails when someone else is there (also another relay in this process), and only its siblings join. */
 static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sockets_listener *shared;
 
-static bool is_shared(const struct sockaddr_storage *a) {
+static bool is_shared(const struct sockaddr_storage *a, const void *siblings) {
   for (struct sockets_listener *ls = shared; ls; ls = ls->next_shared)
-    if (addr_len(&ls->addr) == addr_len(a) && !memcmp(&ls->addr, a, addr_len(a)))
+    if (ls->siblings == siblings && addr_len(&ls->addr) == addr_len(a) && !memcmp(&ls->addr, a, addr_len(a)))
       return true;
   return false;
 }
@@ -113,9 +114,9 @@ static int bind_plain(int fd, const struct sockaddr_storage *a) {
   return bind(fd, (const struct sockaddr *)a, addr_len(a)) ? err_from_errno(errno) : 0;
 }
 
-static int bind_shared(int fd, const struct sockaddr_storage *a) {
+static int bind_shared(int fd, const struct sockaddr_storage *a, const void *siblings) {
   int on = 1, err = bind_plain(fd, a);
-  if (err == BEAM_ERR_IN_USE && is_shared(a)) {
+  if (err == BEAM_ERR_IN_USE && is_shared(a, siblings)) {
     setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     err = bind_plain(fd, a);
   } else if (!err) {
@@ -141,7 +142,7 @@ static int bind_unix(int fd, const struct sockaddr_storage *a) {
   return bind_plain(fd, a);
 }
 
-static int open_socket(struct sockets_listener *ls, bool reuse_port) {
+static int open_socket(struct sockets_listener *ls) {
   int on = 1, err;
   socklen_t len = sizeof ls->addr;
   ls->fd = socket(ls->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -152,7 +153,7 @@ static int open_socket(struct sockets_listener *ls, bool reuse_port) {
   if (ls->addr.ss_family != AF_UNIX)
     setsockopt(ls->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   err = ls->addr.ss_family == AF_UNIX ? bind_unix(ls->fd, &ls->addr)
-        : reuse_port                  ? bind_shared(ls->fd, &ls->addr)
+        : ls->siblings                ? bind_shared(ls->fd, &ls->addr, ls->siblings)
                                       : bind_plain(ls->fd, &ls->addr);
   if (err)
     return err;
@@ -163,7 +164,7 @@ static int open_socket(struct sockets_listener *ls, bool reuse_port) {
   return 0;
 }
 
-int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port,
+int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, const void *siblings,
                    accept_cb cb, void *user, struct listener **out) {
   (void)n;
   if (loop_is_virtual(l))
@@ -171,14 +172,14 @@ int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t por
   struct sockets_listener *ls = calloc(1, sizeof *ls);
   if (!ls)
     return BEAM_ERR_NOMEM;
-  *ls = (struct sockets_listener){.loop = l, .cb = cb, .user = user, .fd = -1};
+  *ls = (struct sockets_listener){.loop = l, .cb = cb, .user = user, .fd = -1, .siblings = siblings};
   timer_init(&ls->pause, l, on_pause_over, ls);
   int err = addr_literal(host, port, &ls->addr) ? 0 : BEAM_ERR_INVALID;
   if (err)
     goto fail;
   pthread_mutex_lock(&shared_lock);
-  err = open_socket(ls, reuse_port);
-  if (!err && reuse_port) {
+  err = open_socket(ls);
+  if (!err && siblings) {
     ls->next_shared = shared;
     shared = ls;
   }
@@ -206,7 +207,8 @@ int listener_dup(struct listener *listener) {
   return fcntl(((struct sockets_listener *)listener)->fd, F_DUPFD_CLOEXEC, 0);
 }
 
-int listener_adopt(struct loop *l, int fd, accept_cb cb, void *user, struct listener **out) {
+int listener_adopt(struct loop *l, int fd, const void *siblings, accept_cb cb, void *user,
+                   struct listener **out) {
   int on = 1, listening = 0;
   socklen_t n = sizeof listening, len = sizeof(struct sockaddr_storage);
   struct sockets_listener *ls = loop_is_virtual(l) ? NULL : calloc(1, sizeof *ls);
@@ -214,7 +216,7 @@ int listener_adopt(struct loop *l, int fd, accept_cb cb, void *user, struct list
     close(fd);
     return loop_is_virtual(l) ? BEAM_ERR_INVALID : BEAM_ERR_NOMEM;
   }
-  *ls = (struct sockets_listener){.loop = l, .cb = cb, .user = user, .fd = fd};
+  *ls = (struct sockets_listener){.loop = l, .cb = cb, .user = user, .fd = fd, .siblings = siblings};
   timer_init(&ls->pause, l, on_pause_over, ls);
   if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) || !listening ||
       getsockname(fd, (struct sockaddr *)&ls->addr, &len)) {

@@ -448,12 +448,12 @@ static void memnet_dial_cancel(struct dial *dial) {
 
 /* --- listening --- */
 
-static int memnet_listen(struct net *net, struct loop *l, const char *host, uint16_t port, bool reuse_port,
-                         accept_cb cb, void *user, struct listener **out) {
+static int memnet_listen(struct net *net, struct loop *l, const char *host, uint16_t port,
+                         const void *siblings, accept_cb cb, void *user, struct listener **out) {
   struct memnet *n = (struct memnet *)net;
   struct memhost *h = host_of(n, host);
   (void)l;
-  (void)reuse_port;
+  (void)siblings;
   for (struct memlisten *ls = n->listeners; port && ls; ls = ls->next)
     if (ls->host == h && ls->port == port)
       return BEAM_ERR_IN_USE;

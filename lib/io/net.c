@@ -25,9 +25,9 @@ void net_dial_cancel(struct net *n, struct dial *d) {
   n->ops->dial_cancel(d);
 }
 
-int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb,
-               void *user, struct listener **out) {
-  return n->ops->listen(n, l, host, port, reuse_port, cb, user, out);
+int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, const void *siblings,
+               accept_cb cb, void *user, struct listener **out) {
+  return n->ops->listen(n, l, host, port, siblings, cb, user, out);
 }
 
 uint16_t net_listener_port(struct net *n, struct listener *ls) {

@@ -26,8 +26,8 @@ struct net_ops {
   int (*dial)(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
               void *user, struct dial **out);
   void (*dial_cancel)(struct dial *d);
-  int (*listen)(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb,
-                void *user, struct listener **out);
+  int (*listen)(struct net *n, struct loop *l, const char *host, uint16_t port, const void *siblings,
+                accept_cb cb, void *user, struct listener **out);
   uint16_t (*listener_port)(struct listener *ls);
   void (*listener_close)(struct listener *ls);
   int (*watch)(struct net *n, struct loop *l, net_changed_cb cb, void *user, struct net_watch **out);
@@ -43,9 +43,10 @@ extern struct net net_sockets; /* the real one */
 int net_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms, dial_cb cb,
              void *user, struct dial **out);
 void net_dial_cancel(struct net *n, struct dial *d);
-/* host is an address literal ("127.0.0.1", "::1", "0.0.0.0", "::"). port 0 picks one: listener_port tells. IN_USE, PERMISSION, INVALID. */
-int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port, accept_cb cb,
-               void *user, struct listener **out);
+/* host is an address literal ("127.0.0.1", "::1", "0.0.0.0", "::"). port 0 picks one: listener_port tells. Listeners with the same `siblings` may share
+ * a port (NULL: with nobody). IN_USE, PERMISSION, INVALID. */
+int net_listen(struct net *n, struct loop *l, const char *host, uint16_t port, const void *siblings,
+               accept_cb cb, void *user, struct listener **out);
 uint16_t net_listener_port(struct net *n, struct listener *ls);
 void net_listener_close(struct net *n, struct listener *ls);
 /* Be told when this machine's network changes or it slept; what comes in a burst is told once. On the loop's thread, before the loop is freed. NOMEM. */

@@ -9,7 +9,8 @@
 /* A descriptor of its own for what the listener listens on; -1: the system refused. */
 int listener_dup(struct listener *ls);
 /* Accept on a socket that listens already. Takes fd, also when it fails. NOMEM, INVALID (it is none). */
-int listener_adopt(struct loop *l, int fd, accept_cb cb, void *user, struct listener **out);
+int listener_adopt(struct loop *l, int fd, const void *siblings, accept_cb cb, void *user,
+                   struct listener **out);
 
 enum { PASS_MAX = 200 }; /* descriptors in one message; the kernel takes 253 */
 /* Over a connected unix socket, in one message. CLOSED, LIMIT (the other side does not read), SYSTEM. */

@@ -20,7 +20,7 @@ extern uint32_t sock_unheard_ms;
 int sockets_dial(struct net *n, struct loop *l, const char *host, uint16_t port, uint64_t timeout_ms,
                  dial_cb cb, void *user, struct dial **out);
 void sockets_dial_cancel(struct dial *d);
-int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, bool reuse_port,
+int sockets_listen(struct net *n, struct loop *l, const char *host, uint16_t port, const void *siblings,
                    accept_cb cb, void *user, struct listener **out);
 uint16_t sockets_port(struct listener *ls);
 void sockets_unlisten(struct listener *ls);

@@ -179,7 +179,7 @@ static void offer(void *arg) {
   if (r->workers[0].closing || r->handover.listener)
     return;
   int err = path_of(r, path + 5)
-                ? net_listen(r->net, r->workers[0].loop, path, 0, false, on_guest, r, &r->handover.listener)
+                ? net_listen(r->net, r->workers[0].loop, path, 0, NULL, on_guest, r, &r->handover.listener)
                 : BEAM_ERR_INVALID;
   if (err)
     log_warn("handover", "a successor cannot take over at %s: %s", path + 5, beam_strerror(err));

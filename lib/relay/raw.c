@@ -203,8 +203,8 @@ int raw_port_open(struct worker *w, uint16_t port, const char *name, struct raw_
   for (unsigned i = 0; i < r->tls_n; i++) {
     const char *host = r->tls_spec[i].host;
     int fd = handover_socket(r, 'r', host, port);
-    int err = fd >= 0 ? listener_adopt(w->loop, fd, on_accept, p, &p->listener[i])
-                      : net_listen(r->net, w->loop, host, port, true, on_accept, p, &p->listener[i]);
+    int err = fd >= 0 ? listener_adopt(w->loop, fd, r, on_accept, p, &p->listener[i])
+                      : net_listen(r->net, w->loop, host, port, r, on_accept, p, &p->listener[i]);
     if (err) {
       raw_port_close(p);
       return err;

@@ -58,7 +58,7 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
 }
 
 int worker_adopt(struct worker *w, int fd, unsigned i, bool tls, struct listener **out) {
-  return listener_adopt(w->loop, fd, on_accept, tls ? &w->tls_ctx[i] : &w->plain_ctx[i], out);
+  return listener_adopt(w->loop, fd, w->relay, on_accept, tls ? &w->tls_ctx[i] : &w->plain_ctx[i], out);
 }
 
 enum { PORT_TRIES = 20 };
@@ -71,11 +71,11 @@ static int listen_one(struct worker *w, struct listen_spec *spec, struct accept_
   int e = 0, fd = handover_socket(r, ctx->tls ? 't' : 'p', spec->host, spec->port);
   if (fd >= 0) {
     tries = 0;
-    e = listener_adopt(w->loop, fd, on_accept, ctx, out);
+    e = listener_adopt(w->loop, fd, r, on_accept, ctx, out);
   }
   for (int i = 0; i < tries; i++) {
     uint16_t port = (uint16_t)(spec->port + i);
-    e = net_listen(r->net, w->loop, spec->host, port, w->index > 0 || r->workers_n > 1, on_accept, ctx, out);
+    e = net_listen(r->net, w->loop, spec->host, port, r->workers_n > 1 ? r : NULL, on_accept, ctx, out);
     if (e != BEAM_ERR_IN_USE)
       break;
   }

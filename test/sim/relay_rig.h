@@ -331,7 +331,7 @@ static __attribute__((unused)) void rig_join(struct rig *r, struct rig *first, c
   r->net = first->net;
   r->domain = domain;
   rig_new_ca(r);
-  assert_int_equal(net_listen(r->net, r->l, host, 443, false, rig_accept, r, &r->listener), 0);
+  assert_int_equal(net_listen(r->net, r->l, host, 443, NULL, rig_accept, r, &r->listener), 0);
 }
 
 static void rig_start(struct rig *r, uint64_t delay_ms) {
@@ -341,8 +341,8 @@ static void rig_start(struct rig *r, uint64_t delay_ms) {
   assert_int_equal(loop_new_virtual(&r->l), 0);
   assert_int_equal(memnet_new(r->l, &conf, &r->net), 0);
   rig_new_ca(r);
-  assert_int_equal(net_listen(r->net, r->l, "relay", 443, false, rig_accept, r, &r->listener), 0);
-  assert_int_equal(net_listen(r->net, r->l, "proxy", 3128, false, rig_proxy_accept, r, &r->proxy), 0);
+  assert_int_equal(net_listen(r->net, r->l, "relay", 443, NULL, rig_accept, r, &r->listener), 0);
+  assert_int_equal(net_listen(r->net, r->l, "proxy", 3128, NULL, rig_proxy_accept, r, &r->proxy), 0);
   r->proxy_answer = "HTTP/1.1 200 Connection established\r\n\r\n";
 }
 

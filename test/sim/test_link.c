@@ -145,7 +145,7 @@ static void start(struct sim *w, uint64_t delay_ms, uint64_t jitter_ms, uint64_t
   assert_int_equal(memnet_new(w->l, &conf, &w->net), 0);
   assert_int_equal(key_ephemeral(&w->device), 0);
   assert_int_equal(key_ephemeral(&w->relay_key), 0);
-  assert_int_equal(net_listen(w->net, w->l, "relay", 443, false, on_accept, w, &w->listener), 0);
+  assert_int_equal(net_listen(w->net, w->l, "relay", 443, NULL, on_accept, w, &w->listener), 0);
   w->began = loop_now(w->l);
   assert_int_equal(net_dial(w->net, w->l, "relay", 443, 60000, on_dialled, w, &w->dial), 0);
 }

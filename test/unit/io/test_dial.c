@@ -104,7 +104,7 @@ static void on_accept(void *user, struct stream *s, const struct sockaddr_storag
 
 static struct listener *open_listener(const char *ip, int *accepted, uint16_t *port) {
   struct listener *ls = NULL;
-  if (!net_listen(&net_sockets, l, ip, 0, false, on_accept, accepted, &ls))
+  if (!net_listen(&net_sockets, l, ip, 0, NULL, on_accept, accepted, &ls))
     *port = net_listener_port(&net_sockets, ls);
   return ls;
 }

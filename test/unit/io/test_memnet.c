@@ -56,7 +56,7 @@ static void open_net(struct fixture *f, uint64_t seed, uint64_t delay, uint64_t 
   assert_int_equal(loop_new_virtual(&f->l), 0);
   assert_int_equal(memnet_new(f->l, &conf, &f->n), 0);
   f->in.l = f->out.l = f->l;
-  assert_int_equal(net_listen(f->n, f->l, "relay", 443, false, on_accept, &f->in, &f->ls), 0);
+  assert_int_equal(net_listen(f->n, f->l, "relay", 443, NULL, on_accept, &f->in, &f->ls), 0);
 }
 
 static void dial_to(struct fixture *f, const char *host, uint64_t timeout) {
@@ -154,7 +154,7 @@ static void refuses_and_times_out(void **state) {
   assert_true(stream_dead(f.in.s)); /* given up: a reset got through */
   memnet_blackhole(f.n, "relay", 0);
   struct listener *other;
-  assert_int_equal(net_listen(f.n, f.l, "relay", 443, false, on_accept, &f.in, &other), BEAM_ERR_IN_USE);
+  assert_int_equal(net_listen(f.n, f.l, "relay", 443, NULL, on_accept, &f.in, &other), BEAM_ERR_IN_USE);
   assert_int_equal(net_listener_port(f.n, f.ls), 443);
   dial_to(&f, "relay", 300); /* cancelled: at once, and while the answer travels */
   net_dial_cancel(f.n, f.d);

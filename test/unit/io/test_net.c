@@ -138,7 +138,7 @@ static void meet(const char *listen_on, const char *dial_to) {
   struct seen in = {0}, out = {0};
   struct listener *ls;
   struct dial *d;
-  int err = net_listen(&net_sockets, l, listen_on, 0, false, on_accept, &in, &ls);
+  int err = net_listen(&net_sockets, l, listen_on, 0, NULL, on_accept, &in, &ls);
   if (err == BEAM_ERR_UNREACHABLE && strchr(listen_on, ':')) {
     print_message("skipped: no IPv6 here\n");
     return;
@@ -192,10 +192,10 @@ static void connects_to_unix_sockets(void **state) {
   close(fd);
   struct seen in = {0};
   struct listener *ls, *other;
-  assert_int_equal(net_listen(&net_sockets, l, host, 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, host, 0, NULL, on_accept, &in, &ls), 0);
   assert_int_equal(stat(path, &st), 0);
   assert_int_equal(st.st_mode & 0777, 0600);
-  assert_int_equal(net_listen(&net_sockets, l, host, 0, false, on_accept, &in, &other), BEAM_ERR_IN_USE);
+  assert_int_equal(net_listen(&net_sockets, l, host, 0, NULL, on_accept, &in, &other), BEAM_ERR_IN_USE);
   net_listener_close(&net_sockets, ls);
   loop_turn(l, 0);
   rmdir(dir);
@@ -205,7 +205,7 @@ static void connects_to_unix_sockets(void **state) {
 static uint16_t closed_port(void) {
   struct seen in = {0};
   struct listener *ls;
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
   uint16_t port = net_listener_port(&net_sockets, ls);
   net_listener_close(&net_sockets, ls);
   return port;
@@ -303,13 +303,13 @@ static void cancel_after_it_connected_closes_the_stream(void **state) {
   struct seen in = {0}, out = {0};
   struct listener *ls;
   struct dial *d;
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
   /* a unix socket connects inside the call: the stream exists, the callback waits in the task queue */
   char dir[] = P_tmpdir "/beam-net-XXXXXX", host[80];
   assert_non_null(mkdtemp(dir));
   snprintf(host, sizeof host, "unix:%s/s", dir);
   struct listener *uls;
-  assert_int_equal(net_listen(&net_sockets, l, host, 0, false, on_accept, &in, &uls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, host, 0, NULL, on_accept, &in, &uls), 0);
   assert_int_equal(net_dial(&net_sockets, l, host, 0, 1000, on_dial, &out, &d), 0);
   net_dial_cancel(&net_sockets, d);
   wait_for(&in.calls, 1);
@@ -339,16 +339,16 @@ static void refuses_a_port_in_use(void **state) {
   (void)state;
   struct seen in = {0};
   struct listener *ls, *other;
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
   uint16_t port = net_listener_port(&net_sockets, ls);
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, false, on_accept, &in, &other),
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, NULL, on_accept, &in, &other),
                    BEAM_ERR_IN_USE);
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, true, on_accept, &in, &other),
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, &in, on_accept, &in, &other),
                    BEAM_ERR_IN_USE);
   net_listener_close(&net_sockets, ls);
-  assert_int_equal(net_listen(&net_sockets, l, "localhost", 0, false, on_accept, &in, &other),
+  assert_int_equal(net_listen(&net_sockets, l, "localhost", 0, NULL, on_accept, &in, &other),
                    BEAM_ERR_INVALID);
-  assert_int_equal(net_listen(&net_sockets, l, "256.0.0.1", 0, false, on_accept, &in, &other),
+  assert_int_equal(net_listen(&net_sockets, l, "256.0.0.1", 0, NULL, on_accept, &in, &other),
                    BEAM_ERR_INVALID);
 }
 
@@ -359,7 +359,7 @@ static void sockets_need_a_real_clock(void **state) {
   struct dial *d;
   struct loop *v;
   assert_int_equal(loop_new_virtual(&v), 0);
-  assert_int_equal(net_listen(&net_sockets, v, "127.0.0.1", 0, false, on_accept, &in, &ls), BEAM_ERR_INVALID);
+  assert_int_equal(net_listen(&net_sockets, v, "127.0.0.1", 0, NULL, on_accept, &in, &ls), BEAM_ERR_INVALID);
   assert_int_equal(net_dial(&net_sockets, v, "127.0.0.1", 1, 1000, on_dial, &in, &d), BEAM_ERR_INVALID);
   loop_free(v);
 }
@@ -368,9 +368,12 @@ static void siblings_share_a_port_and_strangers_do_not(void **state) {
   (void)state;
   struct seen in = {0};
   struct listener *a, *b;
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, true, on_accept, &in, &a), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, &in, on_accept, &in, &a), 0);
   uint16_t port = net_listener_port(&net_sockets, a);
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, true, on_accept, &in, &b), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, &in, on_accept, &in, &b), 0);
+  /* another relay in the same process is a stranger too */
+  struct listener *c;
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", port, &c, on_accept, &in, &c), BEAM_ERR_IN_USE);
   net_listener_close(&net_sockets, a);
   net_listener_close(&net_sockets, b);
   /* somebody else listens with SO_REUSEPORT: joining would steal part of their connections */
@@ -381,7 +384,7 @@ static void siblings_share_a_port_and_strangers_do_not(void **state) {
   assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
   assert_int_equal(listen(fd, 1), 0);
   assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", ntohs(sa.sin_port), true, on_accept, &in, &a),
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", ntohs(sa.sin_port), &in, on_accept, &in, &a),
                    BEAM_ERR_IN_USE);
   close(fd);
 }
@@ -393,7 +396,7 @@ static void survives_a_lack_of_descriptors(void **state) {
   struct listener *ls;
   struct dial *d;
   struct rlimit old, few;
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
   assert_int_equal(
       net_dial(&net_sockets, l, "127.0.0.1", net_listener_port(&net_sockets, ls), 5000, on_dial, &out, &d),
       0);
@@ -432,7 +435,7 @@ static void a_listener_may_close_in_its_callback(void **state) {
   struct closer c = {0};
   struct seen out[2] = {{0}};
   struct dial *d[2];
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept_close, &c, &c.ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept_close, &c, &c.ls), 0);
   uint16_t port = net_listener_port(&net_sockets, c.ls);
   for (int i = 0; i < 2; i++)
     assert_int_equal(net_dial(&net_sockets, l, "127.0.0.1", port, 5000, on_dial, &out[i], &d[i]), 0);
@@ -451,7 +454,7 @@ static void an_abort_is_a_reset(void **state) {
     struct seen in = {0};
     struct listener *ls;
     char c;
-    assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+    assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
     struct sockaddr_in a = {.sin_family = AF_INET,
                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                             .sin_port = htons(net_listener_port(&net_sockets, ls))};
@@ -496,7 +499,7 @@ static void an_answer_before_a_reset_is_heard(void **state) {
   struct linger now = {1, 0};
   char got[8];
   int heard[2] = {0};
-  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &in, &ls), 0);
+  assert_int_equal(net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &in, &ls), 0);
   struct sockaddr_in a = {.sin_family = AF_INET,
                           .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
                           .sin_port = htons(net_listener_port(&net_sockets, ls))};

@@ -36,7 +36,7 @@ static void test_backlog_goes_along(void **state) {
   accepted = 0;
   assert_int_equal(loop_new(&one), 0);
   assert_int_equal(loop_new(&two), 0);
-  assert_int_equal(net_listen(&net_sockets, one, "127.0.0.1", 0, false, on_accept, NULL, &old), 0);
+  assert_int_equal(net_listen(&net_sockets, one, "127.0.0.1", 0, NULL, on_accept, NULL, &old), 0);
   uint16_t port = net_listener_port(&net_sockets, old);
   int visitors[3] = {dial(port), dial(port), dial(port)}; /* nobody accepts them: the old loop never turns */
 
@@ -50,13 +50,13 @@ static void test_backlog_goes_along(void **state) {
   assert_int_equal(n, 1);
   net_listener_close(&net_sockets, old);
 
-  assert_int_equal(listener_adopt(two, fds[0], on_accept, NULL, &adopted), 0);
+  assert_int_equal(listener_adopt(two, fds[0], &accepted, on_accept, NULL, &adopted), 0);
   assert_int_equal(net_listener_port(&net_sockets, adopted), port);
   for (int i = 0; i < 100 && accepted < 3; i++)
     loop_turn(two, 10);
   assert_int_equal(accepted, 3);
   /* Another worker of the new owner joins the port. */
-  assert_int_equal(net_listen(&net_sockets, two, "127.0.0.1", port, true, on_accept, NULL, &sibling), 0);
+  assert_int_equal(net_listen(&net_sockets, two, "127.0.0.1", port, &accepted, on_accept, NULL, &sibling), 0);
   net_listener_close(&net_sockets, sibling);
   net_listener_close(&net_sockets, adopted);
   for (int i = 0; i < 3; i++)
@@ -73,9 +73,10 @@ static void test_what_is_no_listener(void **state) {
   struct loop *l;
   struct listener *out;
   assert_int_equal(loop_new(&l), 0);
-  assert_int_equal(listener_adopt(l, socket(AF_INET, SOCK_STREAM, 0), on_accept, NULL, &out),
+  assert_int_equal(listener_adopt(l, socket(AF_INET, SOCK_STREAM, 0), &accepted, on_accept, NULL, &out),
                    BEAM_ERR_INVALID);
-  assert_int_equal(listener_adopt(l, open("/dev/null", O_RDONLY), on_accept, NULL, &out), BEAM_ERR_INVALID);
+  assert_int_equal(listener_adopt(l, open("/dev/null", O_RDONLY), &accepted, on_accept, NULL, &out),
+                   BEAM_ERR_INVALID);
   loop_free(l);
 }
 

@@ -54,7 +54,7 @@ static void begin(struct world *w, const char *proxy) {
   memset(w, 0, sizeof *w);
   assert_int_equal(loop_new_virtual(&w->l), 0);
   assert_int_equal(memnet_new(w->l, &conf, &w->net), 0);
-  assert_int_equal(net_listen(w->net, w->l, "proxy", 3128, false, on_accept, w, &w->listener), 0);
+  assert_int_equal(net_listen(w->net, w->l, "proxy", 3128, NULL, on_accept, w, &w->listener), 0);
   if (proxy)
     assert_int_equal(proxy_parse(proxy, &p, NULL), 0);
   assert_int_equal(proxy_dial(w->net, w->l, &p, proxy ? "relay.test" : "proxy", proxy ? 443 : 3128, 5000,

@@ -39,7 +39,7 @@ static int make_tcp(struct loop *l, struct stream **a, struct stream **b, void *
   struct listener *ls;
   struct dial *d;
   struct stream *low[2] = {0};
-  if (net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, &low[1], &ls) ||
+  if (net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, &low[1], &ls) ||
       net_dial(&net_sockets, l, "127.0.0.1", net_listener_port(&net_sockets, ls), 5000, on_dial, &low[0], &d))
     return BEAM_ERR_SYSTEM;
   while (!low[0] || !low[1])

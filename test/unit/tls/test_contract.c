@@ -92,7 +92,7 @@ static int make_tcp(struct loop *l, struct stream **a, struct stream **b, void *
   struct dial *d;
   (void)extra;
   *a = *b = NULL;
-  if (net_listen(&net_sockets, l, "127.0.0.1", 0, false, on_accept, b, &ls) ||
+  if (net_listen(&net_sockets, l, "127.0.0.1", 0, NULL, on_accept, b, &ls) ||
       net_dial(&net_sockets, l, "127.0.0.1", net_listener_port(&net_sockets, ls), 5000, on_dial, a, &d))
     return BEAM_ERR_SYSTEM;
   while (!*a || !*b)

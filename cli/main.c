@@ -1,7 +1,6 @@
 /* main.c: the program `beam`: the process's signals and descriptors around beam_cli_main(). */
 #include "cli.h"
 
-#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -11,42 +10,19 @@
 #include <string.h>
 #include <unistd.h>
 
-static int write_out(void *user, int fd, const char *text, size_t n) {
-  (void)user;
-  while (n) {
-    ssize_t k = write(fd, text, n);
-    if (k < 0 && errno == EINTR)
-      continue;
-    if (k <= 0)
-      return 1;
-    text += k;
-    n -= (size_t)k;
-  }
-  return 0;
-}
-
 struct ending {
   struct cli_stop *stop;
   sigset_t signals;
   atomic_bool over; /* the command has ended: the next signal is our own */
 };
 
-/* Signals are taken by waiting, not by a handler: nothing of ours ever runs in the middle of something else.
- * A relay takes SIGHUP as "read your files again" and the first SIGTERM as "when you have finished"; the next one ends it now, one more at once. */
+/* Signals are taken by waiting, not by a handler: nothing of ours ever runs in the middle of something else. */
 static void *wait_for_signals(void *arg) {
   struct ending *ending = arg;
-  bool draining = false, stopping = false;
   int sig;
-  while (sigwait(&ending->signals, &sig) == 0 && !atomic_load(&ending->over)) {
-    if (sig == SIGHUP && cli_reload_request(ending->stop))
-      continue;
-    if (stopping)
+  while (sigwait(&ending->signals, &sig) == 0 && !atomic_load(&ending->over))
+    if (cli_signal(ending->stop, sig))
       _exit(CLI_INTERRUPTED);
-    if (sig == SIGTERM && !draining && (draining = cli_drain_request(ending->stop)))
-      continue;
-    stopping = true;
-    cli_stop_request(ending->stop);
-  }
   return NULL;
 }
 
@@ -76,7 +52,6 @@ int main(int argc, char **argv) {
       .argc = argc,
       .argv = argv,
       .envp = (const char *const *)environ,
-      .write = write_out,
       .out_is_terminal = isatty(1),
       .err_is_terminal = isatty(2),
       .stop = ending.stop,

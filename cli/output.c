@@ -2,12 +2,15 @@
 #include "output.h"
 #include "options.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 static bool utf8_locale(const struct cli_env *env) {
   const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
@@ -17,6 +20,26 @@ static bool utf8_locale(const struct cli_env *env) {
       return strcasestr(v, "UTF-8") != NULL || strcasestr(v, "UTF8") != NULL;
   }
   return true; /* no locale at all, as in containers: today's terminals are UTF-8 */
+}
+
+/* A descriptor may be non-blocking because another process, such as node, made it so for all that share it. */
+static int write_process(int fd, const char *text, size_t n) {
+  while (n) {
+    ssize_t k = write(fd, text, n);
+    if (k < 0 && errno == EAGAIN && poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, -1) >= 0)
+      continue;
+    if (k < 0 && errno == EINTR)
+      continue;
+    if (k <= 0)
+      return 1;
+    text += k;
+    n -= (size_t)k;
+  }
+  return 0;
+}
+
+static int write_out(struct output *o, int fd, const char *text, size_t n) {
+  return o->env->write ? o->env->write(o->env->user, fd, text, n) : write_process(fd, text, n);
 }
 
 int out_init(struct output *o, const struct cli_env *env, bool json) {
@@ -50,7 +73,7 @@ static void emit(struct output *o, int fd, const char *text, size_t n) {
   if (o->held && fd == 1 && !pthread_equal(o->holder, pthread_self()))
     keep(o, text, n);
   else
-    ends = !o->gone && o->env->write(o->env->user, fd, text, n) != 0 && fd == 1;
+    ends = !o->gone && write_out(o, fd, text, n) != 0 && fd == 1;
   if (ends)
     o->gone = true;
   pthread_mutex_unlock(&o->lock);
@@ -69,7 +92,7 @@ void out_release(struct output *o) {
   pthread_mutex_lock(&o->lock);
   o->held = false;
   if (o->n_waiting)
-    o->env->write(o->env->user, 1, o->waiting, o->n_waiting);
+    write_out(o, 1, o->waiting, o->n_waiting);
   free(o->waiting);
   o->waiting = NULL;
   o->n_waiting = 0;

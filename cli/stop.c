@@ -2,6 +2,7 @@
 #include "stop.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 struct cli_stop {
@@ -10,6 +11,7 @@ struct cli_stop {
   bool requested;
   void (*drain)(void *user), (*reload)(void *user);
   void *user;
+  bool draining, ending; /* cli_signal() alone */
 };
 
 struct cli_stop *cli_stop_new(void) {
@@ -61,14 +63,14 @@ void stop_also(struct cli_stop *stop, void (*drain)(void *user), void (*reload)(
   pthread_mutex_unlock(&stop->lock);
 }
 
-bool cli_drain_request(struct cli_stop *stop) {
+static bool drain_request(struct cli_stop *stop) {
   pthread_mutex_lock(&stop->lock);
   bool done = stop->loop && stop->drain && !beam_loop_post(stop->loop, stop->drain, stop->user);
   pthread_mutex_unlock(&stop->lock);
   return done;
 }
 
-bool cli_reload_request(struct cli_stop *stop) {
+static bool reload_request(struct cli_stop *stop) {
   pthread_mutex_lock(&stop->lock);
   bool done = stop->loop && stop->reload && !beam_loop_post(stop->loop, stop->reload, stop->user);
   pthread_mutex_unlock(&stop->lock);
@@ -82,4 +84,17 @@ bool stop_requested(struct cli_stop *stop) {
   bool requested = stop->requested;
   pthread_mutex_unlock(&stop->lock);
   return requested;
+}
+
+/* A relay takes SIGHUP as "read your files again" and the first SIGTERM as "when you have finished"; the next one ends it now, one more at once. */
+bool cli_signal(struct cli_stop *stop, int sig) {
+  if (sig == SIGHUP && reload_request(stop))
+    return false;
+  if (stop->ending)
+    return true;
+  if (sig == SIGTERM && !stop->draining && (stop->draining = drain_request(stop)))
+    return false;
+  stop->ending = true;
+  cli_stop_request(stop);
+  return false;
 }

@@ -3,26 +3,43 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/file.h"
 #include "relay/server.h"
 
 static struct relay *inner(beam_relay *r) {
   return (struct relay *)r;
 }
 
-/* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. */
-static int whole(struct beam_relay_config *c, const struct beam_relay_config *given, struct beam_error *err) {
+void beam_relay_config_local(struct beam_relay_config *config) {
+  if (config)
+    relay_config_local(config);
+}
+
+static int default_data(struct beam_relay_config *c, char dir[PATH_ROOM], struct beam_error *err) {
+  char base[PATH_ROOM];
+  if (!dir_default(base, sizeof base))
+    return err_set(err, BEAM_ERR_INVALID, "set data_dir, or BEAM_DATA_DIR in the environment",
+                   "there is no home directory for the relay's keys and names");
+  c->data_dir = dir;
+  return path_join(dir, base, c->domain && !strcmp(c->domain, "localhost") ? "embedded" : "relay", err);
+}
+
+/* A program built against an older header gives fewer fields, a newer one more: the known prefix counts. `dir` is room for the default of data_dir. */
+static int whole(struct beam_relay_config *c, const struct beam_relay_config *given, char dir[PATH_ROOM],
+                 struct beam_error *err) {
   if (!given || given->size < sizeof given->size)
     return err_set(err, BEAM_ERR_INVALID, "begin with BEAM_RELAY_CONFIG_INIT",
                    "the relay's configuration is missing");
   memcpy(c, given, given->size < sizeof *c ? given->size : sizeof *c);
   c->size = sizeof *c;
-  return 0;
+  return c->data_dir ? 0 : default_data(c, dir, err);
 }
 
 int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, struct beam_error *err) {
   struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
   struct relay *r;
-  int e = whole(&c, out ? config : NULL, err);
+  char dir[PATH_ROOM];
+  int e = whole(&c, out ? config : NULL, dir, err);
   if (e)
     return e;
   e = relay_start(&c, &r, err);
@@ -52,7 +69,8 @@ int beam_relay_reload(beam_relay *r, struct beam_error *err) {
 
 int beam_relay_reconfigure(beam_relay *r, const struct beam_relay_config *config, struct beam_error *err) {
   struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
-  int e = r ? whole(&c, config, err) : BEAM_ERR_INVALID;
+  char dir[PATH_ROOM];
+  int e = r ? whole(&c, config, dir, err) : BEAM_ERR_INVALID;
   return e ? e : relay_reload(inner(r), &c, err);
 }
 

@@ -5,22 +5,12 @@
 
 #include "agent/agent.h"
 #include "base/err.h"
+#include "base/file.h"
 #include "base/limits.h"
-#include "base/str.h"
 
 struct beam_tunnel {
   struct agent *agent;
 };
-
-/* $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam. */
-static bool default_dir(char *out, size_t cap) {
-  const char *beam = getenv("BEAM_DATA_DIR"), *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-  if (beam && *beam)
-    return str_copy(out, cap, beam);
-  if (xdg && *xdg)
-    return str_fmt(out, cap, "%s/beam", xdg);
-  return home && *home && str_fmt(out, cap, "%s/.local/share/beam", home);
-}
 
 static bool is_https(const struct beam_tunnel_config *c) {
   return (c->upstream && !strncmp(c->upstream, "https:", 6)) ||
@@ -120,7 +110,7 @@ static int check(struct beam_tunnel_config *c, char *dir, size_t cap, struct bea
     c->local_host = "localhost";
   if (c->data_dir && *c->data_dir)
     return 0;
-  if (!default_dir(dir, cap))
+  if (!dir_default(dir, cap))
     return err_set(err, BEAM_ERR_INVALID, "set data_dir, or BEAM_DATA_DIR in the environment",
                    "there is no home directory for the device key");
   c->data_dir = dir;

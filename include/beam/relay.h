@@ -36,9 +36,10 @@ struct beam_relay_config {
   const char *listen;       /* TLS: "ADDR:PORT[,ADDR:PORT…]"; NULL: "127.0.0.1:8443". Port 0 picks one */
   const char *listen_plain; /* plain http, likewise; NULL: none */
   enum beam_plain plain;    /* what plain http does */
-  const char *data_dir;     /* keys, names, audit. Required */
-  unsigned workers;         /* 0: one per processor */
-  const char *tls_cert;     /* PEM chain and key of one's own, covering *.domain; both or none */
+  const char *
+      data_dir; /* keys, names, audit. NULL: "relay" (for the domain "localhost": "embedded") below the default of beam_tunnel_config.data_dir */
+  unsigned workers;     /* 0: one per processor */
+  const char *tls_cert; /* PEM chain and key of one's own, covering *.domain; both or none */
   const char *tls_key;
   const char *agent_token_file; /* one token a line; agents must show one */
   int open;                     /* 1: agents need no token, also beyond loopback */
@@ -69,6 +70,11 @@ struct beam_relay_config {
 };
 #define BEAM_RELAY_CONFIG_INIT                                                                               \
   { .size = sizeof(struct beam_relay_config), .give_descriptors = 1 }
+
+/* Fill the configuration of the relay that `beam 3000` runs when it knows of no other: for this machine alone, names under "localhost", on 127.0.0.1 and
+ * (where there is IPv6) ::1, ports 8443 and 8080 (plain http, which it serves) or the next free ones, public ports for TCP and UDP tunnels from 20000 on.
+ * Its strings are static; change what you like before beam_relay_start(). Sets size too. */
+BEAM_API void beam_relay_config_local(struct beam_relay_config *config);
 
 /* Where it listens and how to trust it. Strings live as long as the relay. */
 struct beam_relay_info {

@@ -23,6 +23,15 @@ static int fail(struct beam_error *e, const char *verb, const char *path) {
   return err_set(e, err, NULL, "cannot %s %s: %s", verb, path, strerror(why));
 }
 
+bool dir_default(char *out, size_t cap) {
+  const char *beam = getenv("BEAM_DATA_DIR"), *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+  if (beam && *beam)
+    return str_copy(out, cap, beam);
+  if (xdg && *xdg)
+    return str_fmt(out, cap, "%s/beam", xdg);
+  return home && *home && str_fmt(out, cap, "%s/.local/share/beam", home);
+}
+
 int path_join(char out[PATH_ROOM], const char *dir, const char *name, struct beam_error *e) {
   size_t n = strlen(dir);
   if (!str_fmt(out, PATH_ROOM, "%s%s%s", dir, n && dir[n - 1] == '/' ? "" : "/", name))

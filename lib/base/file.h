@@ -3,6 +3,7 @@
 #define BASE_FILE_H
 
 #include <beam/beam.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Make dir and its missing parents, the last one 0700. Errors with text: PERMISSION, INVALID (a file is in the way), SYSTEM. */
@@ -11,6 +12,9 @@ int dir_make_private(const char *dir, struct beam_error *e);
 /* dir + "/" + name into a buffer; false when it does not fit. */
 enum { PATH_ROOM = 4096 };
 int path_join(char out[PATH_ROOM], const char *dir, const char *name, struct beam_error *e);
+
+/* Where keys and names are kept when nobody says: $BEAM_DATA_DIR, else $XDG_DATA_HOME/beam, else ~/.local/share/beam. False: there is no home. */
+bool dir_default(char *out, size_t cap);
 
 /* Write a new file beside path, fsync it, rename it over path, fsync the directory: after a crash either the old or the new content is there.
  * Errors with text: STORE (disk full), PERMISSION, SYSTEM. */

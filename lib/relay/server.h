@@ -6,6 +6,7 @@
 
 struct relay;
 
+void relay_config_local(struct beam_relay_config *config);
 int relay_start(const struct beam_relay_config *config, struct relay **out,
                 struct beam_error *err); /* config is whole (the facade filled in defaults) */
 int relay_drain(struct relay *r, uint32_t ms);

@@ -164,6 +164,38 @@ $(BUILD)/site: examples/site/serve.c
 	@mkdir -p $(@D)
 	$(CC) $(FRONT_C) -o $@ $< $(LINK)
 
+# ---- the Node addon: the whole library inside, but for other people's shared libraries; those go beside it, under names of our own ------------
+# tools/package.mjs says why. Node's headers are beside a node from elsewhere, and otherwise in an npm package of the tests.
+NODE        ?= node
+NODE_HEADER  = $(firstword $(wildcard $(abspath $(dir $(realpath $(shell command -v $(NODE))))/../include/node)/node_api.h \
+                 /usr/include/node/node_api.h /usr/include/nodejs/src/node_api.h test/e2e/node_modules/node-api-headers/include/node_api.h))
+NODE_SRC    := $(sort $(wildcard bindings/node/src/*.c))
+NODE_OBJ    := $(NODE_SRC:%.c=$(BUILD)/obj/%.o)
+NODE_JS     := $(shell find bindings/node -type f -not -path 'bindings/node/src/*' -not -path 'bindings/node/test/*' 2>/dev/null)
+$(NODE_OBJ): $(BUILD)/.flags
+$(BUILD)/obj/bindings/node/%.o: bindings/node/%.c
+	@mkdir -p $(@D)
+	@[ -n "$(NODE_HEADER)" ] || { echo "node_api.h is missing: npm ci in test/e2e brings it, or a package such as libnode-dev" >&2; exit 1; }
+	$(CC) $(FRONT_C) -fvisibility=hidden -Icli -isystem $(dir $(NODE_HEADER)) -c -o $@ $<
+
+# One object in which only beam_* is seen: the library and the command each have names of their own for their insides, and some are the same.
+$(BUILD)/node/libbeam.o: $(BUILD)/libbeam.a
+	@mkdir -p $(@D)
+	$(LD) -r -o $@ --whole-archive $< && objcopy --localize-hidden $@
+
+# An RPATH, not a RUNPATH: it also counts for what the libraries beside the addon need. Never unloaded: libraries below it cannot be.
+$(BUILD)/node/beam.node: $(NODE_OBJ) $(filter-out %/cli/main.o,$(CLI_OBJ)) $(BUILD)/node/libbeam.o bindings/node/src/addon.map
+	@mkdir -p $(@D)
+	$(CC) -shared -o $@ $(LINK) -Wl,--version-script=bindings/node/src/addon.map,-z,nodelete,--disable-new-dtags,-rpath,'$$ORIGIN' \
+	  $(NODE_OBJ) $(filter-out %/cli/main.o,$(CLI_OBJ)) $(BUILD)/node/libbeam.o $(LIBS) $(if $(filter 0,$(YAML)),,-lyaml) -lm
+
+$(BUILD)/node/.packaged: $(BUILD)/node/beam.node $(NODE_JS)
+	$(NODE) bindings/node/tools/package.mjs $(BUILD)/node
+	@touch $@
+
+node: $(BUILD)/node/.packaged ## the npm packages, in build/node/node_modules
+.PHONY: node
+
 # ---- test programs: one per file, linked with the archive, so hidden symbols can be tested --------------------------
 # Files of the same folder that do not begin with test_ are helpers, linked into each program of that folder.
 helpers = $(filter-out $(dir $(1))test_%.c,$(wildcard $(dir $(1))*.c))
@@ -203,13 +235,15 @@ run: ## install what is missing, build, and put port 3000 on an HTTPS name
 
 test: ## install what is missing, build, and run every test
 	@.ci/setup build test
-	@+$(MAKE) -s -j2 all tests
-	@$(RUNNER) unit sim e2e
+	@.ci/tests npm
+	@+$(MAKE) -s -j2 all tests node
+	@$(RUNNER) unit sim e2e node
 
 test-long: ## the same with the slow tests, and the browser's
 	@.ci/setup build test browser
-	@+$(MAKE) -s -j2 all tests
-	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e browser
+	@.ci/tests npm
+	@+$(MAKE) -s -j2 all tests node
+	@BEAM_TEST_LONG=1 $(RUNNER) unit sim e2e browser node
 
 browser: ## Chromium, and stock dev servers (Vite, Next.js, webpack, Django) through the tunnel
 	@.ci/setup build test browser
@@ -224,8 +258,9 @@ sim: $(SIM) ## only the simulated network
 
 asan: ## every test under AddressSanitizer and UBSan
 	@.ci/setup build test
-	@+$(MAKE) -s -j2 BUILD=$(BUILD)/asan SAN=address,undefined OPT=-O1 all tests
-	@BEAM_SAN=address BEAM_BUILD=$(abspath $(BUILD)/asan) .ci/tests unit sim e2e
+	@.ci/tests npm
+	@+$(MAKE) -s -j2 BUILD=$(BUILD)/asan SAN=address,undefined OPT=-O1 all tests node
+	@BEAM_SAN=address BEAM_BUILD=$(abspath $(BUILD)/asan) .ci/tests unit sim e2e node
 
 tsan: ## what has threads, under ThreadSanitizer
 	@.ci/setup build test

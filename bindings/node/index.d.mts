@@ -1,0 +1,3 @@
+export * from './index.js';
+import * as beam from './index.js';
+export default beam;

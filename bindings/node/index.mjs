@@ -1,0 +1,4 @@
+import beam from './index.js';
+
+export const { open, listen, relay, domains, version, features, BeamError, Tunnel, Relay, Domain } = beam;
+export default beam;

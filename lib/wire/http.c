@@ -121,13 +121,16 @@ bool http_target_ok(struct span method, struct span target) {
 
 /* --- building --- */
 
-/* While it grows, spans hold offsets into `text` (as p), because the text may move. */
+/* While it grows, spans hold offsets into `text` (as p), because the text may move. What a usual head needs fits into blocks that malloc keeps at hand (1 KiB). */
+enum { FEW_FIELDS = 24, FEW_BYTES = 960 };
 struct http_build {
   int err;
   struct http_head head;
   char *text;
   size_t n, cap;
-  struct http_field fields[BUILD_FIELDS];
+  size_t fields_cap;
+  struct http_field *fields; /* few, or a block of its own */
+  struct http_field few[FEW_FIELDS];
 };
 
 int http_build_new(struct http_build **out) {
@@ -135,7 +138,9 @@ int http_build_new(struct http_build **out) {
   *out = b;
   if (!b)
     return BEAM_ERR_NOMEM;
-  memset(b, 0, offsetof(struct http_build, fields)); /* the array is written before it is read */
+  memset(b, 0, offsetof(struct http_build, few)); /* the array is written before it is read */
+  b->fields = b->few;
+  b->fields_cap = FEW_FIELDS;
   b->head.minor = 1;
   return 0;
 }
@@ -144,13 +149,15 @@ void http_build_free(struct http_build *b) {
   if (!b)
     return;
   free(b->text);
+  if (b->fields != b->few)
+    free(b->fields);
   free(b);
 }
 
 static bool reserve(struct http_build *b, size_t n) {
   if (b->n + n <= b->cap)
     return true;
-  size_t cap = b->cap ? b->cap * 2 : 2048;
+  size_t cap = b->cap ? b->cap * 2 : FEW_BYTES;
   while (cap < b->n + n)
     cap *= 2;
   char *text = realloc(b->text, cap);
@@ -201,10 +208,26 @@ void http_build_status(struct http_build *b, uint16_t status, struct span reason
   b->head.reason = keep(b, reason);
 }
 
+static void grow_fields(struct http_build *b) {
+  size_t cap = b->fields_cap * 4 < BUILD_FIELDS ? b->fields_cap * 4 : BUILD_FIELDS;
+  struct http_field *more = malloc(cap * sizeof *more);
+  if (!more) {
+    b->err = BEAM_ERR_NOMEM;
+    return;
+  }
+  memcpy(more, b->fields, b->head.fields_n * sizeof *more);
+  if (b->fields != b->few)
+    free(b->fields);
+  b->fields = more;
+  b->fields_cap = cap;
+}
+
 void http_build_field(struct http_build *b, struct span name, struct span value) {
   check(b, http_name_ok(name) && http_value_ok(value));
   if (!b->err && b->head.fields_n == BUILD_FIELDS)
     b->err = BEAM_ERR_TOO_LARGE;
+  if (!b->err && b->head.fields_n == b->fields_cap)
+    grow_fields(b);
   if (b->err)
     return;
   struct http_field f = {keep(b, name), keep(b, value)};

@@ -6,8 +6,8 @@
  *   tunnel_config.policy = &p;
  *
  * The rules are kept beside the local service, by the agent: a relay that forgets them changes nothing. In this order: `deny` and `allow`, `rate_limit`,
- * preflights of `cors`, `auth`, `max_body`. What is
- * refused gets a page (JSON by Accept) with its BEAM-xxxx code, is counted as a page of that code, and comes as a request with that error to on_request.
+ * preflights of `cors`, `auth`, `max_body`. What is refused gets a page (JSON by Accept, a status for gRPC) with its BEAM-xxxx code, is counted as a page of that code,
+ * and comes as a request with that error to on_request.
  */
 #ifndef BEAM_POLICY_H
 #define BEAM_POLICY_H

@@ -58,8 +58,10 @@ static void forget(struct rate *r, struct row *w) {
 void rate_free(struct rate *r) {
   if (!r)
     return;
-  while (r->used)
-    forget(r, r->used);
+  struct row *w, *next;
+  HASH_ITER(hh, r->rows, w, next) {
+    forget(r, w);
+  }
   free(r);
 }
 
@@ -87,7 +89,7 @@ static struct row *row_of(struct rate *r, const struct key *k) {
     DL_APPEND(r->used, w);
     return w;
   }
-  while (HASH_COUNT(r->rows) >= LIMIT_RATE_VISITORS)
+  while (r->rows && HASH_COUNT(r->rows) >= LIMIT_RATE_VISITORS)
     forget(r, r->used);
   if (!(w = calloc(1, sizeof *w)))
     return NULL;
@@ -103,7 +105,7 @@ static struct row *row_of(struct rate *r, const struct key *k) {
 
 unsigned rate_take(struct rate *r, const char *visitor, uint64_t now_ms) {
   uint64_t now = now_ms * 1000;
-  while (r->used && r->used->full_us <= now) /* those who did not come for a whole period */
+  while (r->rows && r->used && r->used->full_us <= now) /* those who did not come for a whole period */
     forget(r, r->used);
   struct key k = key_of(r, visitor);
   struct row *w = row_of(r, &k);

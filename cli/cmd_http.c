@@ -257,6 +257,18 @@ static int find_entry(struct options *o, struct target *t, struct beam_error *e)
   return target_parse(o->args[1], t, e);
 }
 
+/* A port whose service speaks https is an https address, also for who looks at what is shared. */
+static int say_https(struct options *o, struct target *t, struct beam_error *e) {
+  char url[300];
+  const char *host = t->host[0] ? t->host : "localhost";
+  if (o->command != CMD_HTTP || !o->upstream_protocol || strcmp(o->upstream_protocol, "https") != 0 ||
+      t->upstream || t->folder)
+    return 0;
+  int n = snprintf(url, sizeof url, strchr(host, ':') ? "https://[%s]:%u" : "https://%s:%u", host, t->port);
+  t->upstream = n > 0 && (size_t)n < sizeof url ? options_keep(o, url, (size_t)n) : NULL;
+  return t->upstream ? 0 : fail(e, BEAM_ERR_NOMEM, NULL, "out of memory");
+}
+
 static int find_target(struct options *o, struct target *t, struct beam_error *e) {
   *t = (struct target){.port = o->port};
   if (o->command == CMD_CONNECT)
@@ -290,7 +302,7 @@ static int find_target(struct options *o, struct target *t, struct beam_error *e
   if (!t->host[0] && o->local_host &&
       (size_t)snprintf(t->host, sizeof t->host, "%s", o->local_host) >= sizeof t->host)
     return fail(e, BEAM_ERR_INVALID, NULL, "--local-host is too long");
-  return 0;
+  return say_https(o, t, e);
 }
 
 /* Flags of the embedded relay say nothing about another one; better told than ignored. */

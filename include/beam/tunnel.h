@@ -30,8 +30,9 @@ enum beam_tunnel_state {
 };
 
 enum beam_tunnel_kind {
-  BEAM_TUNNEL_HTTP = 0, /* visitors speak HTTP to the relay; the local service speaks HTTP/1.1 */
-  BEAM_TUNNEL_TCP = 1,  /* a public port of the relay, bytes as they are */
+  BEAM_TUNNEL_HTTP =
+      0, /* visitors speak HTTP to the relay; the local service HTTP/1.1 or HTTP/2, or there is a folder instead */
+  BEAM_TUNNEL_TCP = 1, /* a public port of the relay, bytes as they are */
   BEAM_TUNNEL_TLS =
       2, /* by server name on the relay's TLS port, never decrypted there: the local service has the certificate */
   BEAM_TUNNEL_UDP =

@@ -296,6 +296,7 @@ test('a local service that chooses HTTP/2 over TLS', async (t) => {
   await t.test('HTTP/1.1 alone, if that is said', async (t) => {
     server.on('request', (request, response) => request.httpVersion === '1.1' && response.end(request.httpVersion));
     const one = await agentFor(t, r, port, ['--upstream-protocol', 'https', '--upstream-insecure']);
+    assert.equal(one.agent.info.target, `https://localhost:${port}`);
     assert.equal(JSON.parse((await one.visit('/')).text).headers[':scheme'], 'https');
     const other = await agentFor(t, r, `https://localhost:${port}`, ['--upstream-protocol', 'http1', '--upstream-insecure']);
     assert.equal((await other.visit('/')).text, '1.1');
@@ -312,6 +313,14 @@ test('a unix socket', async (t) => {
   assert.equal(s.agent.info.target, `unix:${file}`);
   const seen = JSON.parse((await s.visit('/')).text);
   assert.equal(seen.headers.host, 'localhost');
+  const over2 = http2.createServer();
+  over2.on('stream', overHttp2([]));
+  const file2 = path.join(r.dir, 'h2.sock');
+  await new Promise((done) => over2.listen(file2, done));
+  t.after(() => over2.close());
+  const two = await agentFor(t, r, `unix:${file2}`, ['--upstream-protocol', 'h2c']);
+  assert.equal(JSON.parse((await two.visit('/')).text).headers[':authority'], 'localhost');
+  await two.agent.stop(); // its connection goes with it, so that the server can close
   const body = Buffer.alloc(1_000_000, 'y');
   assert.ok((await s.visit('/echo', { method: 'POST', body })).body.equals(body));
   await new Promise((done) => {

@@ -86,8 +86,8 @@ static const struct page_entry pages[] = {
      "Look at the app's own log: it may have crashed or restarted. Then reload this page."},
     {PAGE_LOCAL_BAD, 502, "The app's answer is not HTTP",
      "What the local port answered is not an HTTP response.",
-     "Check that the port is right. If the app there speaks HTTPS, start beam with its https address, such "
-     "as https://localhost:8443."},
+     "Check that the port is right. If the app there speaks HTTPS, start beam with its https address "
+     "instead of the port alone."},
     {PAGE_LOCAL_UNTRUSTED, 502, "The app's certificate is not trusted",
      "The local app speaks HTTPS, and its certificate is self-signed, expired or for another name.",
      "Start beam with --upstream-ca FILE (the certificate, or the CA that signed it), or with "

@@ -96,7 +96,7 @@ test('--proxy-from: the visitor is who the balancer says', async (t) => {
       assert.equal(text, '');
     }
     const direct = net.connect(s.relay.port, '127.0.0.1');
-    direct.on('error', () => {}).write(v1('203.0.113.9'));
+    direct.on('error', () => {}).write(Buffer.concat([v1('203.0.113.9'), Buffer.from(`GET / HTTP/1.1\r\nHost: ${s.name}\r\n\r\n`)]));
     const { text } = await drain(direct);
     assert.doesNotMatch(text, / 200 /);
     assert.equal((await s.visit('/')).status, 200); // ... and who comes by itself needs none

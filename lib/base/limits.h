@@ -202,7 +202,9 @@
 #define LIMIT_AGENT_RELAYS 4u    /* relays a tunnel is at: two survive one's loss, more is rarely run */
 #define LIMIT_LINKS_PER_NAME 8u  /* links of one agent that share a name: more than a machine has cores for */
 #define LIMIT_LINK_WAIT_MS 2000u /* a request waits this long for the agent's next link, then 503 */
-#define LIMIT_HELLO_MS 5000u     /* HELLO must follow the handshake */
+#define LIMIT_EVENTS_WAIT_MS                                                                                 \
+  30000u /* an EventSource so long: any answer but 200 ends it for good, and its page shows old things until it is loaded again */
+#define LIMIT_HELLO_MS 5000u /* HELLO must follow the handshake */
 
 /* --- relay --- */
 #define LIMIT_WORKERS 64u     /* more loops than any machine we know has use for */

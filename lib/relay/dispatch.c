@@ -237,6 +237,17 @@ static unsigned waiting_count(struct worker *w) {
   return n;
 }
 
+static bool is_event_source(const struct http_head *h) {
+  const struct http_field *accept = http_field_find(h, "accept");
+  return accept && span_eq(accept->value, SPAN("text/event-stream"));
+}
+
+/* How long a request waits. Event sources leave half of the places to others. */
+static uint32_t wait_ms(struct worker *w, const struct http_head *h) {
+  bool patient = is_event_source(h) && waiting_count(w) < LIMIT_PENDING_REQUESTS / 2;
+  return patient ? LIMIT_EVENTS_WAIT_MS : handover_wait_ms(w);
+}
+
 static void wait_for_link(struct worker *w, struct http_end *front, struct http_head *head, bool more,
                           const beam_StreamOpen *open, struct admit_ticket *t, bool no_room) {
   struct waiting *q = waiting_count(w) < LIMIT_PENDING_REQUESTS ? calloc(1, sizeof *q) : NULL;
@@ -251,7 +262,7 @@ static void wait_for_link(struct worker *w, struct http_end *front, struct http_
   timer_init(&q->timer, w->loop, waiting_late, q);
   timer_init(&q->again, w->loop, waiting_again, q);
   q->no_room = no_room && !timer_start(&q->again, LIMIT_ROOM_MS);
-  if (http_head_copy(&q->head, head) || timer_start(&q->timer, handover_wait_ms(w))) {
+  if (http_head_copy(&q->head, head) || timer_start(&q->timer, wait_ms(w, head))) {
     http_head_free(&q->head);
     timer_stop(&q->again);
     free(q);
@@ -274,7 +285,7 @@ void dispatch_wake(struct worker *w, const char *name) {
       continue;
     if (route.state == ROUTE_LIVE)
       waiting_go(q, &route);
-    else if (route.state == ROUTE_GONE)
+    else if (route.state == ROUTE_GONE && !is_event_source(&q->head))
       waiting_refuse(q, PAGE_NO_LINK);
   }
 }
@@ -312,7 +323,8 @@ static void to_agent(const struct visit *v, const char *name, const struct route
   beam_StreamOpen open;
   fill_open(&open, v, name);
   struct http_end *up;
-  int err = route->state == ROUTE_GONE ? BEAM_ERR_NOT_FOUND : connect_agent(w, route, &open, &up);
+  int gone = is_event_source(h) ? BEAM_AGAIN : BEAM_ERR_NOT_FOUND;
+  int err = route->state == ROUTE_GONE ? gone : connect_agent(w, route, &open, &up);
   if (!err)
     err = join(w, h, v->tls, t, front, up);
   if (!err) {

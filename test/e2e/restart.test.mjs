@@ -118,3 +118,21 @@ overTransports('two tunnels of one relay do not mix', async (t) => {
   await s.agent.stop();
   await s.relay.stop();
 });
+
+overTransports('an EventSource waits for an agent that is started again, other requests are told at once', async (t) => {
+  const s = await setUp(t, (request, response) => {
+    response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+    response.end(`data: ${request.headers['last-event-id']}\n\n`);
+  });
+  await s.agent.stop();
+  assert.equal((await s.visit('/')).status, 503);
+  const events = s.visit('/', { headers: { accept: 'text/event-stream', 'last-event-id': '41' } });
+  events.catch(() => {});
+  assert.equal((await s.visit('/')).status, 503); // the event source was asked before it, and has no answer
+  const agent = await startAgent(t, s.dir, s.relay, s.origin.port);
+  const got = await events;
+  assert.equal(got.status, 200);
+  assert.equal(got.text, 'data: 41\n\n');
+  await agent.stop();
+  await s.relay.stop();
+});

@@ -39,9 +39,9 @@ int beam_relay_start(const struct beam_relay_config *config, beam_relay **out, s
   struct beam_relay_config c = BEAM_RELAY_CONFIG_INIT;
   struct relay *r;
   char dir[PATH_ROOM];
-  int e = whole(&c, out ? config : NULL, dir, err);
-  if (e)
-    return e;
+  int e = whole(&c, config, dir, err);
+  if (e || !out)
+    return e ? e : BEAM_ERR_INVALID;
   e = relay_start(&c, &r, err);
   if (!e)
     *out = (beam_relay *)r;

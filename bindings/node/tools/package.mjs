@@ -24,6 +24,9 @@ const OF_THE_SYSTEM = /^(ld-linux|lib(c|m|dl|pthread|rt|resolv|gcc_s|asan|ubsan|
 // What some Node shows, whatever the one that runs here does.
 const SHOWN_BY_NODE = /^(nghttp2_|nghttp3_|ngtcp2_|sqlite3_|Brotli|ZSTD_|gz|inflate|deflate|crc32|adler32)/;
 
+// The linker's own.
+const OF_EVERY_FILE = /^(__|_ITM_|_init$|_fini$|_edata$|_end$|_start$)/;
+
 const libraryName = (name) => (OF_THE_SYSTEM.test(name) ? undefined : name.replace(/^lib/, 'bm-'));
 
 /** The first two characters change; and those of an end that is a name itself, because the two may share their bytes. */
@@ -58,7 +61,7 @@ function libraries(file) {
 /** Names that a Node shows too, of those that the libraries define. */
 function clashes(ours) {
   const shown = new Set([...new Elf(process.execPath).symbols()].filter((s) => s.defined).map((s) => s.name));
-  return new Set([...ours].filter((name) => name.length > 1 && !name.startsWith('_') && (shown.has(name) || SHOWN_BY_NODE.test(name))));
+  return new Set([...ours].filter((name) => name.length > 1 && !OF_EVERY_FILE.test(name) && (shown.has(name) || SHOWN_BY_NODE.test(name))));
 }
 
 /** "2.36": the oldest C library in which all of it runs. */

@@ -33,9 +33,59 @@ export type TunnelState = 'connecting' | 'active' | 'reconnecting' | 'closed';
  */
 export type TunnelKind = 'http' | 'tcp' | 'tls' | 'udp' | 'private' | 'entry';
 
+/** Who may visit a tunnel, and what is done to what passes. Everything but `allow` and `deny` is for `http` tunnels. */
+export interface Policy {
+  /** "USER:PASSWORD", at most 64. Others get 401. */
+  auth?: string | string[] | undefined;
+  /** Addresses and ranges ("203.0.113.9", "10.0.0.0/8"), at most 256; `deny` beats `allow`. Others get 403. */
+  allow?: string | string[] | undefined;
+  deny?: string | string[] | undefined;
+  /** "10/s", "100/m" or "1000/h", for each visitor's address. More get 429. */
+  rateLimit?: string | undefined;
+  /** Bytes of a request's body at most. More get 413. */
+  maxBody?: number | undefined;
+  /** "Name: value" sets a field, "Name:" takes it out; at most 16. */
+  requestHeaders?: string | string[] | undefined;
+  responseHeaders?: string | string[] | undefined;
+  /** Origins whose pages may read this tunnel, at most 32; or "*". */
+  cors?: string | string[] | undefined;
+  /** Responses go as the local service sent them; else text is compressed if the visitor takes it. */
+  noCompression?: boolean | undefined;
+  /** Bytes of memory for a shared cache (RFC 9111), 1 MiB to 4 GiB. Default: none. */
+  cache?: number | undefined;
+}
+
+/** What the cache of a tunnel did since it was opened, and what is in it now. */
+export interface CacheInfo {
+  hits: number;
+  /** Of the hits: answered while the service was asked. */
+  stale: number;
+  misses: number;
+  bypassed: number;
+  revalidated: number;
+  evicted: number;
+  bytes: number;
+  responses: number;
+}
+
+/** The local service is `port` (with `host`), `upstream`, or a `folder`. */
 export interface TunnelOptions {
   /** The local service's port, 1 to 65535 (`kind: "entry"`: the port to listen on). */
-  port: number;
+  port?: number | undefined;
+  /** The local service as an address: "http://HOST[:PORT]", "https://HOST[:PORT]", "unix:/PATH". */
+  upstream?: string | undefined;
+  /** https: a PEM file with the CA of the service's certificate. Default: the system's CAs. */
+  upstreamCa?: string | undefined;
+  /** https: whoever answers is the local service. */
+  upstreamInsecure?: boolean | undefined;
+  /** Default: "auto". */
+  upstreamProtocol?: 'auto' | 'http1' | 'h2c' | 'https' | undefined;
+  /** A directory whose files are shared instead of a local service. */
+  folder?: string | undefined;
+  /** `folder`: a file in it that answers where there is none, for apps with routes of their own. */
+  fallback?: string | undefined;
+  /** Who may visit, and more. Default: everybody. */
+  policy?: Policy | undefined;
   /** Where the local service is. Default: "localhost", both address families. */
   host?: string | undefined;
   /** Default: "http". */
@@ -178,6 +228,10 @@ export interface Tunnel extends Listening<TunnelEvents>, AsyncIterable<TunnelReq
   links(): Promise<LinkInfo[]>;
   /** Finished requests as they come, until the tunnel is closed; throws once when it was closed by an error. */
   requests(): AsyncIterableIterator<TunnelRequest>;
+  /** Rejects with BEAM-1016 when the tunnel has no cache (`policy.cache`). */
+  cacheInfo(): Promise<CacheInfo>;
+  /** Forget what the cache keeps of this path and what is under it; without one, everything. BEAM-1016: no cache. */
+  purge(path?: string): Promise<void>;
   /** Give the name up; requests in flight are aborted. May be called again. */
   close(): Promise<void>;
   ref(): this;
@@ -199,7 +253,7 @@ export function open(options: TunnelOptions): Promise<Tunnel>;
  * Put a server of node:http on a public name. A server that does not listen yet is made to, on a free port of 127.0.0.1. The tunnel closes with the server;
  * the server stays when the tunnel is closed. Rejects as open() does; BEAM-1023 for a server of node:https.
  */
-export function listen(server: Server, options?: Omit<TunnelOptions, 'port'>): Promise<Tunnel>;
+export function listen(server: Server, options?: Omit<TunnelOptions, 'port' | 'upstream' | 'folder' | 'fallback'>): Promise<Tunnel>;
 
 export interface RelayOptions {
   /**
@@ -242,6 +296,17 @@ export interface RelayOptions {
   congestion?: 'bbr' | 'cubic' | undefined;
   /** "HOST[:PORT]" of another relay with the same CA, to which drain() sends the agents. */
   drainTo?: string | undefined;
+  /** What strangers may have at once, of one address and to one tunnel. Defaults: 512, 2048, 4096, 4096. */
+  visitorConnections?: number | undefined;
+  visitorRequests?: number | undefined;
+  tunnelConnections?: number | undefined;
+  tunnelRequests?: number | undefined;
+  /** Bytes a second a request's body must bring until its answer begins. Default: 240. */
+  minBodyRate?: number | undefined;
+  /** Browsers that come to a tunnel by themselves first see a warning, once in seven days; only without `agentTokenFile`. */
+  interstitial?: boolean | undefined;
+  /** Load balancers in front, whose PROXY protocol header is taken: "10.0.0.0/8,2001:db8::5". */
+  proxyFrom?: string | undefined;
 }
 
 export interface RelayInfo {

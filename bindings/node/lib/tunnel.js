@@ -9,6 +9,14 @@ const { Thing } = require('./thing.js');
 // An iterator whose reader is slow keeps as many; older ones are counted as lost.
 const KEPT = 1000;
 
+/** Lists as the library has them: one a line, or with commas between. */
+function rules(policy) {
+  const joined = { ...policy };
+  for (const [name, between] of [['auth', '\n'], ['requestHeaders', '\n'], ['responseHeaders', '\n'], ['allow', ','], ['deny', ','], ['cors', ',']])
+    if (Array.isArray(joined[name])) joined[name] = joined[name].join(between);
+  return joined;
+}
+
 class Tunnel extends Thing {
   #info = { state: 'connecting', name: null, url: null };
   #opened; // the addon's promise
@@ -48,7 +56,7 @@ class Tunnel extends Thing {
     return this;
   }
 
-  async #open(options) {
+  async #open({ policy, ...options }) {
     const config = { ...options };
     config.relay ??= process.env.BEAM_RELAY || undefined;
     if (config.relay === undefined) {
@@ -60,7 +68,7 @@ class Tunnel extends Thing {
     }
     // The relay took a while to start: somebody may have lost interest.
     if (this.closed) return;
-    await native.tunnelOpen(this.id, config);
+    await native.tunnelOpen(this.id, config, policy && rules(policy));
     this.#listen();
   }
 
@@ -119,6 +127,14 @@ class Tunnel extends Thing {
 
   links() {
     return native.tunnelLinks(this.id);
+  }
+
+  cacheInfo() {
+    return native.tunnelCache(this.id);
+  }
+
+  purge(path) {
+    return native.tunnelPurge(this.id, path);
   }
 
   close() {

@@ -44,7 +44,10 @@ napi_value text_write(napi_env env, const char *text) {
 
 static int read_number(napi_env env, napi_value value, const struct field *f, void *at,
                        struct beam_error *e) {
-  double d = 0, max = f->type == F_U16 ? 65535 : f->type == F_INT ? 2147483647 : 4294967295;
+  double d = 0, max = f->type == F_U16   ? 65535
+                      : f->type == F_INT ? 2147483647
+                      : f->type == F_U64 ? 9007199254740991 /* beyond it JavaScript's numbers have gaps */
+                                         : 4294967295;
   if (napi_get_value_double(env, value, &d) != napi_ok)
     return error_set(e, BEAM_ERR_INVALID, "give a number", "%s is not a number", f->key);
   if (!(d >= 0 && d <= max) || d != floor(d))
@@ -54,6 +57,8 @@ static int read_number(napi_env env, napi_value value, const struct field *f, vo
     *(uint16_t *)at = (uint16_t)d;
   else if (f->type == F_INT)
     *(int *)at = (int)d;
+  else if (f->type == F_U64)
+    *(uint64_t *)at = (uint64_t)d;
   else
     *(uint32_t *)at = (uint32_t)d;
   return 0;

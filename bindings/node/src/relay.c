@@ -27,6 +27,13 @@ static const struct field config_fields[] = {
     FIELD(beam_relay_config, "handover", handover, F_INT),
     {"congestion", offsetof(struct beam_relay_config, congestion), F_NAME, congestions},
     FIELD(beam_relay_config, "drainTo", drain_to, F_TEXT),
+    FIELD(beam_relay_config, "visitorConnections", visitor_connections, F_U32),
+    FIELD(beam_relay_config, "visitorRequests", visitor_requests, F_U32),
+    FIELD(beam_relay_config, "tunnelConnections", tunnel_connections, F_U32),
+    FIELD(beam_relay_config, "tunnelRequests", tunnel_requests, F_U32),
+    FIELD(beam_relay_config, "minBodyRate", min_body_rate, F_U32),
+    FIELD(beam_relay_config, "interstitial", interstitial, F_FLAG),
+    FIELD(beam_relay_config, "proxyFrom", proxy_from, F_TEXT),
     FIELD_END,
 };
 

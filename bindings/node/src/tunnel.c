@@ -26,6 +26,38 @@ static const struct field config_fields[] = {
     FIELD(beam_tunnel_config, "proxy", proxy, F_TEXT),
     {"congestion", offsetof(struct beam_tunnel_config, congestion), F_NAME, congestions},
     FIELD(beam_tunnel_config, "links", links, F_U32),
+    FIELD(beam_tunnel_config, "upstream", upstream, F_TEXT),
+    FIELD(beam_tunnel_config, "upstreamCa", upstream_ca, F_TEXT),
+    FIELD(beam_tunnel_config, "upstreamInsecure", upstream_insecure, F_FLAG),
+    FIELD(beam_tunnel_config, "upstreamProtocol", upstream_protocol, F_TEXT),
+    FIELD(beam_tunnel_config, "folder", folder, F_TEXT),
+    FIELD(beam_tunnel_config, "fallback", fallback, F_TEXT),
+    FIELD_END,
+};
+
+static const struct field policy_fields[] = {
+    FIELD(beam_http_policy, "auth", auth, F_TEXT),
+    FIELD(beam_http_policy, "allow", allow, F_TEXT),
+    FIELD(beam_http_policy, "deny", deny, F_TEXT),
+    FIELD(beam_http_policy, "rateLimit", rate_limit, F_TEXT),
+    FIELD(beam_http_policy, "maxBody", max_body, F_U64),
+    FIELD(beam_http_policy, "requestHeaders", request_headers, F_TEXT),
+    FIELD(beam_http_policy, "responseHeaders", response_headers, F_TEXT),
+    FIELD(beam_http_policy, "cors", cors, F_TEXT),
+    FIELD(beam_http_policy, "noCompression", no_compression, F_FLAG),
+    FIELD(beam_http_policy, "cache", cache, F_U64),
+    FIELD_END,
+};
+
+static const struct field cache_fields[] = {
+    FIELD(beam_cache_info, "hits", hits, F_U64),
+    FIELD(beam_cache_info, "stale", stale, F_U64),
+    FIELD(beam_cache_info, "misses", misses, F_U64),
+    FIELD(beam_cache_info, "bypassed", bypassed, F_U64),
+    FIELD(beam_cache_info, "revalidated", revalidated, F_U64),
+    FIELD(beam_cache_info, "evicted", evicted, F_U64),
+    FIELD(beam_cache_info, "bytes", bytes, F_U64),
+    FIELD(beam_cache_info, "responses", responses, F_U64),
     FIELD_END,
 };
 
@@ -158,6 +190,7 @@ static void on_request(void *user, beam_tunnel *tunnel, const struct beam_reques
 struct open_job {
   struct job job;
   struct beam_tunnel_config config;
+  struct beam_http_policy policy;
 };
 
 static int open_work(struct job *job) {
@@ -167,10 +200,22 @@ static int open_work(struct job *job) {
 }
 
 static void open_end(struct job *job) {
-  fields_free(config_fields, &((struct open_job *)job)->config);
+  struct open_job *o = (struct open_job *)job;
+  fields_free(config_fields, &o->config);
+  fields_free(policy_fields, &o->policy);
 }
 
-/* tunnelOpen(id, config): a promise, kept once the tunnel tries to connect. */
+static int read_open(napi_env env, const struct call *c, struct open_job *o) {
+  napi_valuetype type = napi_undefined;
+  int err = fields_read(env, c->arg[1], config_fields, &o->config, &o->job.error);
+  napi_typeof(env, c->arg[2], &type);
+  if (err || type == napi_undefined)
+    return err;
+  o->config.policy = &o->policy;
+  return fields_read(env, c->arg[2], policy_fields, &o->policy, &o->job.error);
+}
+
+/* tunnelOpen(id, config, policy): a promise, kept once the tunnel tries to connect. */
 static napi_value tunnel_open(napi_env env, napi_callback_info info) {
   struct call c;
   struct beam_tunnel_config config = BEAM_TUNNEL_CONFIG_INIT;
@@ -181,11 +226,11 @@ static napi_value tunnel_open(napi_env env, napi_callback_info info) {
     return NULL;
   struct tunnel *t = calloc(1, sizeof *t);
   o->config = config;
+  o->policy = (struct beam_http_policy)BEAM_HTTP_POLICY_INIT;
   o->job.work = open_work;
   o->job.settle = thing_gone_if_failed;
   o->job.end = open_end;
-  int err = t ? fields_read(env, c.arg[1], config_fields, &o->config, &o->job.error)
-              : error_set(&o->job.error, BEAM_ERR_NOMEM, NULL, "out of memory");
+  int err = t ? read_open(env, &c, o) : error_set(&o->job.error, BEAM_ERR_NOMEM, NULL, "out of memory");
   if (err) {
     free(t);
     return job_refuse(env, &o->job);
@@ -308,6 +353,53 @@ static napi_value tunnel_links(napi_env env, napi_callback_info info) {
   return ask(env, info, sizeof(struct links_job), &how, false);
 }
 
+struct cache_job {
+  struct job job;
+  struct beam_cache_info info;
+  char *path;
+};
+
+static int cache_work(struct job *job) {
+  struct cache_job *k = (struct cache_job *)job;
+  k->info.size = sizeof k->info;
+  return beam_tunnel_cache_info(((struct tunnel *)job->thing)->tunnel, &k->info);
+}
+
+static napi_value cache_settle(napi_env env, struct job *job) {
+  return job->err ? NULL : fields_write(env, cache_fields, &((struct cache_job *)job)->info);
+}
+
+static int purge_work(struct job *job) {
+  return beam_tunnel_purge(((struct tunnel *)job->thing)->tunnel, ((struct cache_job *)job)->path);
+}
+
+static void cache_end(struct job *job) {
+  free(((struct cache_job *)job)->path);
+}
+
+static napi_value tunnel_cache(napi_env env, napi_callback_info info) {
+  static const struct job how = {.work = cache_work, .settle = cache_settle, .end = cache_end};
+  return ask(env, info, sizeof(struct cache_job), &how, false);
+}
+
+/* tunnelPurge(id, path or undefined) */
+static napi_value tunnel_purge(napi_env env, napi_callback_info info) {
+  struct call c;
+  napi_value refused;
+  napi_valuetype type = napi_undefined;
+  if (!call_open(env, info, &c))
+    return NULL;
+  struct cache_job *k = job_about(env, &c, THING_TUNNEL, sizeof *k, false, &refused);
+  if (!k)
+    return refused;
+  k->job.work = purge_work;
+  k->job.end = cache_end;
+  napi_typeof(env, c.arg[1], &type);
+  if (type != napi_undefined && text_read(env, c.arg[1], "the path", &k->path, &k->job.error))
+    return job_refuse(env, &k->job);
+  return job_start(env, &c.in->net, &k->job);
+}
+
 /* tunnelListen(id, on): are there listeners for requests? */
 static napi_value tunnel_listen(napi_env env, napi_callback_info info) {
   struct call c;
@@ -326,4 +418,6 @@ void tunnel_methods(napi_env env, napi_value exports) {
   method(env, exports, "tunnelInfo", tunnel_info);
   method(env, exports, "tunnelLinks", tunnel_links);
   method(env, exports, "tunnelListen", tunnel_listen);
+  method(env, exports, "tunnelCache", tunnel_cache);
+  method(env, exports, "tunnelPurge", tunnel_purge);
 }

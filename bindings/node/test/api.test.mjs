@@ -130,6 +130,31 @@ test('two tunnels and a relay in one process, and await using', async (t) => {
   assert.equal(a.state, 'closed');
 });
 
+test('a folder, rules and a cache', async (t) => {
+  const dir = tempDir(t);
+  const relay = await startRelay(t, beam);
+  fs.mkdirSync(path.join(dir, 'site'));
+  fs.writeFileSync(path.join(dir, 'site/index.html'), 'from a file');
+  const site = await beam.open(at(relay, dir, { folder: path.join(dir, 'site'), fallback: 'index.html', policy: { auth: ['ann:one', 'bob:two'] } }));
+  assert.equal((await get(site)).status, 401);
+  const host = new URL(site.plainUrl).host;
+  assert.deepEqual(await get(site, '/some/route', { headers: { host, authorization: `Basic ${btoa('bob:two')}` } }), { status: 200, text: 'from a file' });
+  await assert.rejects(site.cacheInfo(), code('BEAM-1016'));
+  await site.close();
+
+  let asked = 0;
+  const origin = await serve(t, (request, response) => response.writeHead(200, { 'cache-control': 'public, max-age=60' }).end(`${++asked}`));
+  const cached = await beam.open(at(relay, dir, { upstream: `http://127.0.0.1:${origin.port}`, policy: { cache: 1 << 20 } }));
+  assert.deepEqual([(await get(cached, '/a')).text, (await get(cached, '/a')).text], ['1', '1']);
+  assert.equal((await cached.cacheInfo()).hits, 1);
+  await cached.purge('/a');
+  assert.equal((await get(cached, '/a')).text, '2');
+  await assert.rejects(cached.purge(5), code('BEAM-1003'));
+  await cached.close();
+  await assert.rejects(beam.open(at(relay, dir, { port: 1, policy: { alow: 'x' } })), code('BEAM-1003', /alow/));
+  await assert.rejects(beam.open(at(relay, dir, { port: 1, policy: { maxBody: 1e20 } })), code('BEAM-1003', /maxBody/));
+});
+
 test('beam.listen: a server and its tunnel', async (t) => {
   const dir = tempDir(t);
   const relay = await startRelay(t, beam);

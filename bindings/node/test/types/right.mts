@@ -12,6 +12,9 @@ for await (const request of tunnel) {
   const one: TunnelRequest = request;
   console.log(one.path);
 }
+const site = await open({ folder: './dist', fallback: 'index.html', policy: { auth: ['a:b', 'c:d'], cache: 1 << 20 } });
+await site.purge('/a');
+const hits: number = (await site.cacheInfo()).hits;
 const [link] = await tunnel.links();
 const draining: boolean | undefined = link?.draining;
 
@@ -33,4 +36,4 @@ try {
 } catch (error) {
   if (error instanceof BeamError) console.log(error.code, error.hint, error.cause);
 }
-console.log(url, draining, requests, name, rows, beam.version, beam.features.includes('quic'));
+console.log(url, hits, draining, requests, name, rows, beam.version, beam.features.includes('quic'));

@@ -2,8 +2,8 @@ import beam, { open } from 'beam-tunnel';
 
 // @ts-expect-error: a misspelt option
 await open({ prot: 3000 });
-// @ts-expect-error: the port is missing
-await open({ name: 'x' });
+// @ts-expect-error: no options at all
+await open();
 // @ts-expect-error: a port is a number
 await open({ port: '3000' });
 // @ts-expect-error: no such kind

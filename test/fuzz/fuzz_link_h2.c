@@ -33,7 +33,7 @@ static void on_stream(void *user, struct stream *s) {
 
 static void on_control(void *user, const beam_Control *m) {
   (void)user;
-  MUST(m->which_kind <= beam_Control_error_tag);
+  MUST(m->which_kind <= beam_Control_offer_tag);
 }
 
 static void on_link_closed(void *user, int reason) {

@@ -210,10 +210,11 @@ int cmd_relay(struct options *o, const struct cli_env *env, struct output *out) 
   if (control_open(env, &ops, &control, &e) != 0)
     err_line(out, "beam: no control socket, so beam status and beam stop cannot reach this relay: %s",
              e.what);
-  announce(&run);
-  out_release(out);
+  /* Before anybody knows that it runs: SIGHUP would still end it. */
   stop_also(env->stop, drain, reload, &run);
   stop_bind(env->stop, run.loop);
+  announce(&run);
+  out_release(out);
   code = beam_loop_run(run.loop) == 0 ? CLI_OK : CLI_FAILED;
   stop_bind(env->stop, NULL);
   stop_also(env->stop, NULL, NULL, NULL);

@@ -30,7 +30,7 @@ function load() {
     'BEAM-1023',
     `beam-tunnel has no binary for ${platform} here`,
     `if npm left optional packages out (--omit=optional, or a node_modules folder from another machine), install again: npm install beam-tunnel; ` +
-      `if there is none for ${platform}, build it from the sources: make node in Beam's repository, then copy build/node/node_modules`,
+      `if there is none for ${platform}, build it from the sources that came along: node ${path.join(__dirname, '../build.js')}`,
   );
 }
 
@@ -47,7 +47,7 @@ function explain(error, file) {
   return new BeamError(
     'BEAM-1023',
     old ? `beam-tunnel's binary needs glibc ${needs}, and this system has ${has}` : `beam-tunnel's binary does not load: ${error.message}`,
-    'build it on this system from the sources: make node in Beam\'s repository, then copy build/node/node_modules',
+    `build it on this system from the sources that came along: node ${path.join(__dirname, '../build.js')}`,
     error,
   );
 }

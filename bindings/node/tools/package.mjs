@@ -133,7 +133,13 @@ function platformPackage() {
       ` (${[...carried.keys()].join(', ')}), with the names inside them changed so that they meet no others in the process; licences in \`licenses/\`.\n` +
       (glibc !== '0.0' ? `Needs glibc ${glibc}.\n` : ''),
   );
-  return into;
+}
+
+/** What build.js builds from. A package made from these has none of its own: they hold no tests. */
+function sources(into) {
+  if (!fs.existsSync(path.join(root, 'test'))) return;
+  const parts = ['Makefile', 'LICENSE', 'include', 'lib', 'cli', '.ci/setup', 'bindings/node/src', 'bindings/node/tools', 'bindings/node/package.json', 'bindings/node/README.md'];
+  for (const part of parts) fs.cpSync(path.join(root, part), path.join(into, part), { recursive: true });
 }
 
 function ownPackage() {
@@ -143,7 +149,7 @@ function ownPackage() {
     if (fs.existsSync(from)) fs.cpSync(from, path.join(into, part), { recursive: true });
   }
   fs.copyFileSync(path.join(root, 'LICENSE'), path.join(into, 'LICENSE'));
-  return into;
+  sources(path.join(into, 'native'));
 }
 
 const version = /define BEAM_VERSION "(.*)"/.exec(fs.readFileSync(path.join(root, 'include/beam/beam.h'), 'utf8'))[1];

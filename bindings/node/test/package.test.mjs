@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
+import os from 'node:os';
 import path from 'node:path';
 import test from 'node:test';
 import { Elf } from '../tools/elf.mjs';
@@ -60,9 +61,9 @@ let packed;
 /** The two tarballs, once for all tests: [{ name, version, file, manifest }]. */
 function pack() {
   if (!packed) {
-    const into = path.join(build, 'node/tarballs');
-    fs.rmSync(into, { recursive: true, force: true });
-    fs.mkdirSync(into, { recursive: true });
+    // Of this process alone: the suite may run twice at once.
+    const into = fs.mkdtempSync(path.join(os.tmpdir(), 'beam-tarballs-'));
+    process.once('exit', () => fs.rmSync(into, { recursive: true, force: true }));
     packed = ['beam-tunnel', binary].map((name) => {
       const out = execFileSync('npm', ['pack', '--json', '--loglevel=error', '--pack-destination', into], { cwd: path.join(modules, name), encoding: 'utf8' });
       const [{ filename, size, unpackedSize }] = Object.values(JSON.parse(out));

@@ -49,6 +49,15 @@ test('process.exit() in the middle of traffic', async (t) => {
   }
 });
 
+test('process.exit() gives the name up: the relay hears it at once, not when nobody answers', async (t) => {
+  const relay = await startRelay(t, beam);
+  const gone = new Promise((resolve) => relay.on('event', (event) => event.kind === 'tunnel_down' && resolve(event)));
+  const dir = tempDir(t);
+  const p = script(t, dir, `await beam.open(${JSON.stringify(at(relay, dir, { port: 1 }))}); process.exit(7);`);
+  assert.equal((await p.exit()).code, 7, p.stderr);
+  assert.equal((await gone).reason, 'unbound');
+});
+
 test('an exception in a listener is an uncaught exception', async (t) => {
   const dir = tempDir(t);
   const p = script(t, dir, `${OPEN} tunnel.on('request', () => { throw new Error('boom'); }); await visit();`);

@@ -67,7 +67,7 @@ static int read_number(napi_env env, napi_value value, const struct field *f, vo
 static int read_name(napi_env env, napi_value value, const struct field *f, int *at, struct beam_error *e) {
   char *text, all[200] = "";
   int err = text_read(env, value, f->key, &text, e), i = 0;
-  if (err)
+  if (!text)
     return err;
   while (f->names[i] && strcmp(f->names[i], text))
     i++;
@@ -111,7 +111,8 @@ static int check_keys(napi_env env, napi_value object, const struct field *table
   napi_get_array_length(env, keys, &n);
   for (uint32_t i = 0; i < n; i++) {
     int known = 0;
-    if (napi_get_element(env, keys, i, &key) != napi_ok || text_read(env, key, "an option", &text, e))
+    if (napi_get_element(env, keys, i, &key) != napi_ok || text_read(env, key, "an option", &text, e) ||
+        !text)
       return error_set(e, BEAM_ERR_INVALID, NULL, "the options are not a plain object");
     for (const struct field *f = table; f->key && !known; f++)
       known = !strcmp(f->key, text);

@@ -84,8 +84,10 @@ static int request(struct local *l, const struct http_head *h, const struct visi
   if (l->pool2 && (!l->grpc_only || page_is_grpc(h)))
     return h2_pool_request(l->pool2, up);
   int err = h1_pool_request(l->pool, up);
+  if (err || !l->conf.proxy_protocol)
+    return err;
   size_t n = proxyline_write(l->conf.proxy_protocol, v->visitor, v->local, line);
-  if (!err && n && (err = h1_request_preface(*up, line, n)))
+  if (n && (err = h1_request_preface(*up, line, n)))
     (*up)->ops->abort(*up, PAGE_INTERNAL);
   return err;
 }

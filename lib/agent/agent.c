@@ -190,9 +190,9 @@ static void on_finished(void *user, const struct http_record *r) {
   size_t n = 0;
   while (n < r->target.n && r->target.p[n] != '?')
     n++;
-  str_fmt(method, sizeof method, "%.*s", SPAN_FMT(r->method));
-  str_fmt(path, sizeof path, "%.*s", (int)n, r->target.p);
-  str_fmt(host, sizeof host, "%.*s", SPAN_FMT(r->authority));
+  span_copy(method, sizeof method, r->method);
+  span_copy(path, sizeof path, (struct span){r->target.p, n});
+  span_copy(host, sizeof host, r->authority);
   if (r->failed)
     str_fmt(code, sizeof code, "BEAM-%u", (unsigned)r->failed);
   struct beam_request q = {.size = sizeof q,

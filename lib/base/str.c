@@ -41,7 +41,17 @@ char *str_dup(const char *s) {
 }
 
 bool str_copy(char *dst, size_t cap, const char *src) {
-  return str_fmt(dst, cap, "%s", src ? src : "");
+  return span_copy(dst, cap, span_of(src));
+}
+
+bool span_copy(char *dst, size_t cap, struct span s) {
+  bool whole = s.n < cap;
+  size_t n = whole ? s.n : cap ? cap - 1 : 0;
+  if (n)
+    memcpy(dst, s.p, n);
+  if (cap)
+    dst[n] = 0;
+  return whole;
 }
 
 bool str_fmt(char *dst, size_t cap, const char *fmt, ...) {

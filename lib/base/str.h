@@ -22,6 +22,7 @@ char *span_dup(struct span s);               /* NUL-terminated copy, NULL when o
 
 /* Copy, always terminated; returns false when it was cut. */
 bool str_copy(char *dst, size_t cap, const char *src);
+bool span_copy(char *dst, size_t cap, struct span s);
 /* printf into dst, always terminated; returns false when it was cut. */
 bool str_fmt(char *dst, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 char *str_dup(const char *s); /* NULL stays NULL */

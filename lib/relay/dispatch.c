@@ -313,7 +313,7 @@ static void to_agent(const struct visit *v, const char *name, const struct route
                      struct http_end *front, const struct http_head *h, bool more, struct admit_ticket *t) {
   struct worker *w = v->w;
   char authority[300];
-  str_fmt(authority, sizeof authority, "%.*s", SPAN_FMT(h->authority));
+  span_copy(authority, sizeof authority, h->authority);
   struct forward_facts facts = {v->addr, v->tls ? "https" : "http", authority};
   struct http_head head;
   if (forward_request(h, &facts, &head)) {

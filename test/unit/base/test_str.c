@@ -50,7 +50,17 @@ static void copies_texts(void **state) {
     assert_int_equal(str_copy(to, sizeof to, src), n < sizeof to);
     assert_int_equal(strlen(to), n < sizeof to ? n : 4);
     assert_memory_equal(to, src, strlen(to));
+    memset(to, '?', sizeof to);
+    assert_int_equal(span_copy(to, sizeof to, (struct span){from, n}),
+                     n < sizeof to); /* whatever comes after it */
+    assert_int_equal(strlen(to), n < sizeof to ? n : 4);
+    assert_memory_equal(to, from, strlen(to));
   }
+  assert_true(span_copy(to, sizeof to, (struct span){NULL, 0}));
+  assert_string_equal(to, "");
+  to[0] = '?';
+  assert_false(span_copy(to, 0, SPAN("a")));
+  assert_int_equal(to[0], '?');
   assert_true(str_copy(to, sizeof to, NULL));
   assert_string_equal(to, "");
   assert_true(str_fmt(to, sizeof to, "%d-%s", 12, "a"));

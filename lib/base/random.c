@@ -36,6 +36,23 @@ void random_bytes(void *p, size_t n) {
   }
 }
 
+void random_id(uint8_t id[RANDOM_ID]) {
+  static _Thread_local struct {
+    uint8_t bytes[64 * RANDOM_ID];
+    size_t left;
+  } drawn;
+  if (seeded) {
+    random_bytes(id, RANDOM_ID);
+    return;
+  }
+  if (!drawn.left) {
+    random_bytes(drawn.bytes, sizeof drawn.bytes);
+    drawn.left = sizeof drawn.bytes;
+  }
+  drawn.left -= RANDOM_ID;
+  memcpy(id, drawn.bytes + drawn.left, RANDOM_ID);
+}
+
 uint32_t random_below(uint32_t n) {
   if (n < 2)
     return 0;

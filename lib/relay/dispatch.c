@@ -306,7 +306,7 @@ static void fill_open(beam_StreamOpen *o, const struct visit *v, const char *nam
   str_copy(o->sni, sizeof o->sni, v->sni);
   o->tls = v->tls;
   o->trace_id.size = 16;
-  random_bytes(o->trace_id.bytes, 16);
+  random_id(o->trace_id.bytes);
 }
 
 static void to_agent(const struct visit *v, const char *name, const struct route_view *route,

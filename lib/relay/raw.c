@@ -128,7 +128,7 @@ static void take(struct worker *w, struct stream *s, beam_StreamKind kind, const
   str_copy(v->open.local, sizeof v->open.local, local);
   addr_text(peer, true, v->open.visitor, sizeof v->open.visitor);
   v->open.trace_id.size = 16;
-  random_bytes(v->open.trace_id.bytes, 16);
+  random_id(v->open.trace_id.bytes);
   atomic_fetch_add(&w->relay->visitors_now, 1);
   DL_APPEND(w->raws, v);
   timer_init(&v->timer, w->loop, on_late, v);

@@ -72,7 +72,7 @@ static int open_flow(void *user, const struct sockaddr_storage *peer, const stru
   addr_text(peer, true, o.visitor, sizeof o.visitor);
   addr_text(local, true, o.local, sizeof o.local);
   o.trace_id.size = 16;
-  random_bytes(o.trace_id.bytes, 16);
+  random_id(o.trace_id.bytes);
   int err = dispatch_stream(p->w, &route, &o, out);
   *beside = !err && (*out)->datagrams; /* between workers streams have none */
   return err == BEAM_ERR_LIMIT || err == BEAM_ERR_NOMEM ? BEAM_AGAIN : err; /* the link is full for now */

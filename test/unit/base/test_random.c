@@ -62,6 +62,25 @@ static void fills_exactly(void **state) {
   random_seed(0);
 }
 
+/* More than are drawn at once: no two alike, in any place of them; seeded they repeat. */
+static void ids_differ(void **state) {
+  (void)state;
+  enum { COUNT = 200 };
+  uint8_t ids[COUNT][RANDOM_ID], again[RANDOM_ID];
+  for (int i = 0; i < COUNT; i++) {
+    random_id(ids[i]);
+    for (int k = 0; k < i; k++)
+      for (int half = 0; half < RANDOM_ID; half += 8)
+        assert_memory_not_equal(ids[i] + half, ids[k] + half, 8);
+  }
+  random_seed(42);
+  random_id(ids[0]);
+  random_seed(42);
+  random_id(again);
+  random_seed(0);
+  assert_memory_equal(ids[0], again, RANDOM_ID);
+}
+
 static void *draw(void *arg) {
   random_bytes(arg, 16);
   return NULL;
@@ -89,6 +108,7 @@ int main(void) {
       cmocka_unit_test(stays_in_range),
       cmocka_unit_test(repeats_when_seeded),
       cmocka_unit_test(fills_exactly),
+      cmocka_unit_test(ids_differ),
       cmocka_unit_test(seeds_only_its_own_thread),
   };
   return cmocka_run_group_tests(tests, init, NULL);

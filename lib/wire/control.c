@@ -3,6 +3,7 @@
 #include <beam/beam.h>
 #include <pb_decode.h>
 #include <pb_encode.h>
+#include <string.h>
 
 #include "base/limits.h"
 
@@ -44,25 +45,27 @@ static long decode(const uint8_t *p, size_t n, size_t limit, const pb_msgdesc_t 
   return used + (long)length;
 }
 
-static long encode(const void *m, const pb_msgdesc_t *desc, size_t limit, uint8_t *p, size_t cap) {
-  size_t length;
-  if (!pb_get_encoded_size(&length, desc, m))
-    return BEAM_ERR_INVALID; /* a string without its end */
-  if (length > limit)
-    return BEAM_ERR_TOO_LARGE;
+static size_t length_encode(size_t length, uint8_t p[LENGTH_MAX]) {
   size_t used = 0;
-  for (size_t v = length;; v >>= 7) {
-    if (used == cap)
-      return BEAM_ERR_TOO_LARGE;
-    p[used++] = (uint8_t)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
-    if (v <= 0x7f)
-      break;
-  }
-  if (cap - used < length)
+  for (; length > 0x7f; length >>= 7)
+    p[used++] = (uint8_t)((length & 0x7f) | 0x80);
+  p[used++] = (uint8_t)length;
+  return used;
+}
+
+/* Written before its length is known and then moved: asking nanopb for the length first is as much work again. */
+static long encode(const void *m, const pb_msgdesc_t *desc, size_t limit, uint8_t *p, size_t cap) {
+  uint8_t prefix[LENGTH_MAX];
+  size_t length;
+  pb_ostream_t out = pb_ostream_from_buffer(p, cap < limit ? cap : limit);
+  if (!pb_encode(&out, desc, m)) /* no room, or a string without its end */
+    return pb_get_encoded_size(&length, desc, m) ? BEAM_ERR_TOO_LARGE : BEAM_ERR_INVALID;
+  length = out.bytes_written;
+  size_t used = length_encode(length, prefix);
+  if (cap - length < used)
     return BEAM_ERR_TOO_LARGE;
-  pb_ostream_t out = pb_ostream_from_buffer(p + used, length);
-  if (!pb_encode(&out, desc, m))
-    return BEAM_ERR_INVALID;
+  memmove(p + used, p, length);
+  memcpy(p, prefix, used);
   return (long)(used + length);
 }
 

@@ -308,7 +308,8 @@ C_FILES = $(shell find include lib cli examples bindings test -name '*.[ch]' -no
 lint: ## clang-format (check), clang-tidy, cppcheck, layers
 	@.ci/setup build test lint
 	$(if $(GEN),@+$(MAKE) -s $(GEN).h)
-	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -M% lint lint.d -Werror -fstack-protector-strong,$(LIB_C))' .ci/lint
+	@.ci/tests npm
+	@BEAM_BUILD=$(BUILD) LINT_FLAGS='$(filter-out -M% lint lint.d -Werror -fstack-protector-strong,$(LIB_C)) -Icli -isystem $(dir $(NODE_HEADER))' .ci/lint
 
 format: ## rewrite the sources as .clang-format says
 	clang-format -i $(C_FILES)

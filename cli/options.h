@@ -38,8 +38,8 @@ struct options {
   bool private;
   unsigned remote_port;
   const char *proxy_protocol;
-  const char *auth, *auth_file, *allow, *deny, *rate_limit, *max_body, *cache, *cors, *request_header,
-      *response_header;
+  const char *auth, *auth_file, *allow, *deny, *rate_limit, *rate_limit_total, *max_body, *cache, *cors,
+      *request_header, *response_header;
   /* tunnel's embedded relay, and relay */
   const char *listen, *listen_plain, *plain, *tcp_ports, *udp_ports;
   unsigned udp_idle;

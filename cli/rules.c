@@ -61,6 +61,7 @@ int rules_of(struct options *o, struct beam_http_policy *out, struct beam_error 
   out->allow = o->allow;
   out->deny = o->deny;
   out->rate_limit = o->rate_limit;
+  out->rate_limit_total = o->rate_limit_total;
   out->request_headers = o->request_header;
   out->response_headers = o->response_header;
   out->cors = o->cors;

@@ -36,6 +36,7 @@ const struct opt opt_table[] = {
     {"allow", "cidr-allow", 0, OPT_LIST, TUNNELS, AT(allow), "ADDRESS[/BITS]", NULL, true, "BEAM_ALLOW", "let in only visitors from there, repeatable"},
     {"deny", "cidr-deny", 0, OPT_LIST, TUNNELS, AT(deny), "ADDRESS[/BITS]", NULL, true, "BEAM_DENY", "let in nobody from there, repeatable; beats --allow"},
     {"rate-limit", NULL, 0, OPT_TEXT, CMD_HTTP, AT(rate_limit), "N/s|N/m|N/h", NULL, true, "BEAM_RATE_LIMIT", "requests of one visitor's address: 100/m"},
+    {"rate-limit-total", NULL, 0, OPT_TEXT, CMD_HTTP, AT(rate_limit_total), "N/s|N/m|N/h", NULL, true, "BEAM_RATE_LIMIT_TOTAL", "requests of all visitors together: 1000/m"},
     {"max-body", NULL, 0, OPT_TEXT, CMD_HTTP, AT(max_body), "SIZE", NULL, true, "BEAM_MAX_BODY", "largest request body: 10MiB"},
     {"request-header", "request-header-add", 0, OPT_LINES, CMD_HTTP, AT(request_header), "NAME: VALUE", NULL, true, "BEAM_REQUEST_HEADER", "set a field of requests to the local service, repeatable; \"NAME:\" takes it out"},
     {"response-header", "response-header-add", 0, OPT_LINES, CMD_HTTP, AT(response_header), "NAME: VALUE", NULL, true, "BEAM_RESPONSE_HEADER", "the same of its responses"},

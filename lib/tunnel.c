@@ -71,7 +71,8 @@ static int check_policy(const struct beam_tunnel_config *c, struct beam_error *e
   if (c->kind == BEAM_TUNNEL_PRIVATE || c->kind == BEAM_TUNNEL_ENTRY)
     return err_set(err, BEAM_ERR_UNSUPPORTED, "leave the rules away: only your own device key gets in",
                    "a private tunnel has no visitors");
-  if (p.auth || p.rate_limit || p.max_body || p.request_headers || p.response_headers || p.cors || p.cache)
+  if (p.auth || p.rate_limit || p.rate_limit_total || p.max_body || p.request_headers || p.response_headers ||
+      p.cors || p.cache)
     return err_set(err, BEAM_ERR_UNSUPPORTED, "only allow and deny work with every kind of tunnel",
                    "there are rules for HTTP, and the tunnel is none");
   return 0;

@@ -42,6 +42,8 @@ export interface Policy {
   deny?: string | string[] | undefined;
   /** "10/s", "100/m" or "1000/h", for each visitor's address. More get 429. */
   rateLimit?: string | undefined;
+  /** As rateLimit, of all visitors together; what another rule refuses does not count. More get 429. */
+  rateLimitTotal?: string | undefined;
   /** Bytes of a request's body at most. More get 413. */
   maxBody?: number | undefined;
   /** "Name: value" sets a field, "Name:" takes it out; at most 16. */

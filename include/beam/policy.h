@@ -6,7 +6,7 @@
  *   tunnel_config.policy = &p;
  *
  * The rules are kept beside the local service, by the agent: a relay that forgets them changes nothing. In this order: `deny` and `allow`, `rate_limit`,
- * preflights of `cors`, `auth`, `max_body`. What is refused gets a page (JSON by Accept, a status for gRPC) with its BEAM-xxxx code, is counted as a page of that code,
+ * preflights of `cors`, `auth`, `max_body`, `rate_limit_total`. What is refused gets a page (JSON by Accept, a status for gRPC) with its BEAM-xxxx code, is counted as a page of that code,
  * and comes as a request with that error to on_request.
  */
 #ifndef BEAM_POLICY_H
@@ -47,6 +47,9 @@ struct beam_http_policy {
   /* Bytes of memory for a shared cache (RFC 9111), 1 MiB to 4 GiB; 0: none. It keeps responses that say Cache-Control: public with max-age, or s-maxage, and no Set-Cookie; honours
    * Vary, validators, stale-while-revalidate, and no-cache of visitors; Cache-Status says what it did. beam_tunnel_purge() empties it. */
   uint64_t cache;
+  /* As rate_limit, of all visitors together. More get 429 with Retry-After, BEAM-4293. What another rule refuses or answers takes nothing from it, so strangers whom `auth`
+   * or `rate_limit` keep out do not use it up. */
+  const char *rate_limit_total;
 };
 #define BEAM_HTTP_POLICY_INIT                                                                                \
   { .size = sizeof(struct beam_http_policy) }

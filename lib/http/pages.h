@@ -32,6 +32,7 @@ enum page {
   PAGE_MISDIRECTED = 4211,    /* authority is not covered by the served certificate */
   PAGE_RATE = 4291,           /* more requests than the owner takes from one address: Retry-After */
   PAGE_TOO_MANY = 4292,       /* more requests at once than one address may have: Retry-After */
+  PAGE_RATE_TOTAL = 4293,     /* more requests than the owner takes from all visitors together: Retry-After */
   PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
   PAGE_UNSUPPORTED = 5011,     /* method or coding that we do not implement */

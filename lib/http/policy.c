@@ -19,6 +19,7 @@ struct policy {
   struct http_auth *auth;       /* NULL: everybody */
   struct cidr_list allow, deny; /* of allow none: everybody */
   struct rate *rate;            /* what follows: NULL or 0: not asked for */
+  struct rate *total;           /* one bucket for everybody */
   struct cors *cors;
   struct edits *request, *response;
   uint64_t max_body;
@@ -45,6 +46,8 @@ static int parse(struct policy *p, const struct beam_http_policy *c, struct beam
     e = http_auth_new(c->auth, &p->auth, err);
   if (!e && c->rate_limit)
     e = rate_new(c->rate_limit, &p->rate, err);
+  if (!e && c->rate_limit_total)
+    e = rate_new(c->rate_limit_total, &p->total, err);
   if (!e && c->cors)
     e = cors_new(c->cors, &p->cors, err);
   if (!e && c->request_headers)
@@ -87,6 +90,7 @@ void policy_unref(struct policy *p) {
   cache_unref(p->cache);
   http_auth_free(p->auth);
   rate_free(p->rate);
+  rate_free(p->total);
   cors_free(p->cors);
   edits_free(p->request);
   edits_free(p->response);
@@ -108,47 +112,54 @@ bool policy_lets_in(const struct policy *p, const char *visitor) {
 
 /* --- refusing --- */
 
-static enum page refuse(struct policy *p, struct loop *l, const char *visitor, char seconds[16]) {
-  unsigned wait;
+/* A page, and *wait: the seconds that its Retry-After gives. */
+static enum page refuse(struct policy *p, struct loop *l, const char *visitor, unsigned *wait) {
   if (!policy_lets_in(p, visitor))
     return PAGE_ADDRESS;
-  if (!p->rate || !(wait = rate_take(p->rate, visitor, loop_now(l))))
-    return PAGE_NONE;
-  str_fmt(seconds, 16, "%u", wait);
-  return PAGE_RATE;
+  if (p->rate && (*wait = rate_take(p->rate, visitor, loop_now(l))))
+    return PAGE_RATE;
+  return PAGE_NONE;
 }
 
-static enum page refuse_more(const struct policy *p, const struct http_head *h) {
+/* The total comes last: what no other rule lets pass must not use it up for those who may. */
+static enum page refuse_more(struct policy *p, struct loop *l, const struct http_head *h, unsigned *wait) {
   uint64_t length;
   if (p->auth && !http_auth_ok(p->auth, h))
     return PAGE_AUTH;
-  return p->max_body && !http_length(h, &length) && length > p->max_body ? PAGE_BODY_TOO_LARGE : PAGE_NONE;
+  if (p->max_body && !http_length(h, &length) && length > p->max_body)
+    return PAGE_BODY_TOO_LARGE;
+  if (p->total && (*wait = rate_take(p->total, "", loop_now(l))))
+    return PAGE_RATE_TOTAL;
+  return PAGE_NONE;
 }
 
 /* A page of another origin must be able to read why, too. */
 static void say(const struct policy *p, struct loop *l, struct http_end *front, const struct http_head *h,
-                enum page page, const char *seconds) {
+                enum page page, unsigned wait) {
   struct http_field more[PAGE_MORE_FIELDS];
+  char seconds[16];
   size_t n = p->cors ? cors_fields(p->cors, cors_allows(p->cors, h), more) : 0;
   if (page == PAGE_AUTH)
     more[n++] = http_auth_challenge();
-  if (page == PAGE_RATE)
+  if (wait) {
+    str_fmt(seconds, sizeof seconds, "%u", wait);
     more[n++] = (struct http_field){SPAN("Retry-After"), span_of(seconds)};
+  }
   page_answer_with(l, front, h, page, NULL, more, n);
 }
 
 bool policy_answer(struct policy *p, struct loop *l, const char *visitor, struct http_end *front,
                    const struct http_head *h, enum page *refused) {
-  char seconds[16];
-  *refused = refuse(p, l, visitor, seconds);
+  unsigned wait = 0;
+  *refused = refuse(p, l, visitor, &wait);
   if (!*refused && p->cors && cors_is_preflight(h)) {
     cors_preflight(p->cors, l, front, h);
     return true;
   }
   if (!*refused)
-    *refused = refuse_more(p, h);
+    *refused = refuse_more(p, l, h, &wait);
   if (*refused)
-    say(p, l, front, h, *refused, seconds);
+    say(p, l, front, h, *refused, wait);
   return *refused != PAGE_NONE;
 }
 

@@ -29,6 +29,16 @@ struct rate {
   struct row *rows, *used;
 };
 
+struct rate *rate_of(uint64_t n, uint64_t seconds) {
+  struct rate *r = calloc(1, sizeof *r);
+  if (!r)
+    return NULL;
+  r->whole_us = seconds * 1000000;
+  r->each_us = r->whole_us / n;
+  random_bytes(r->salt, sizeof r->salt);
+  return r;
+}
+
 int rate_new(const char *text, struct rate **out, struct beam_error *err) {
   const char *slash = strchr(text, '/');
   uint64_t n = 0;
@@ -39,14 +49,8 @@ int rate_new(const char *text, struct rate **out, struct beam_error *err) {
                                            : 0;
   if (!period || !str_u64((struct span){text, (size_t)(slash - text)}, 1000000, &n) || !n)
     return err_set(err, BEAM_ERR_INVALID, "write 10/s, 100/m or 1000/h", "\"%.60s\" is no rate", text);
-  struct rate *r = calloc(1, sizeof *r);
-  if (!r)
-    return err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
-  r->whole_us = period * 1000000;
-  r->each_us = r->whole_us / n;
-  random_bytes(r->salt, sizeof r->salt);
-  *out = r;
-  return 0;
+  *out = rate_of(n, period);
+  return *out ? 0 : err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
 }
 
 static void forget(struct rate *r, struct row *w) {
@@ -103,17 +107,33 @@ static struct row *row_of(struct rate *r, const struct key *k) {
   return w;
 }
 
+/* When the bucket would be full after one more; *wait: the seconds until that fits, 0: now. */
+static uint64_t one_more(const struct rate *r, uint64_t full_us, uint64_t now_us, unsigned *wait) {
+  uint64_t after = (full_us > now_us ? full_us : now_us) + r->each_us, most = now_us + r->whole_us;
+  *wait = after > most ? (unsigned)((after - most + 999999) / 1000000) : 0;
+  return after;
+}
+
+unsigned rate_wait(const struct rate *r, const char *visitor, uint64_t now_ms) {
+  struct key k = key_of(r, visitor);
+  struct row *w;
+  unsigned wait;
+  HASH_FIND(hh, r->rows, &k, sizeof k, w);
+  one_more(r, w ? w->full_us : 0, now_ms * 1000, &wait);
+  return wait;
+}
+
 unsigned rate_take(struct rate *r, const char *visitor, uint64_t now_ms) {
   uint64_t now = now_ms * 1000;
   while (r->rows && r->used && r->used->full_us <= now) /* those who did not come for a whole period */
     forget(r, r->used);
   struct key k = key_of(r, visitor);
   struct row *w = row_of(r, &k);
+  unsigned wait;
   if (!w)
     return 1;
-  uint64_t from = w->full_us > now ? w->full_us : now, after = from + r->each_us;
-  if (after > now + r->whole_us)
-    return (unsigned)((after - now - r->whole_us + 999999) / 1000000);
-  w->full_us = after;
-  return 0;
+  uint64_t after = one_more(r, w->full_us, now, &wait);
+  if (!wait)
+    w->full_us = after;
+  return wait;
 }

@@ -148,6 +148,22 @@ test('--rate-limit', async (t) => {
   assert.equal((await s.agent.event('request', (e) => e.path === '/more')).error, 'BEAM-4291');
 });
 
+test('--rate-limit-total', async (t) => {
+  const s = await setUp(t, what, { agentArgs: ['--rate-limit', '2/h', '--rate-limit-total', '3/h'] });
+  const from = async (address, path = '/') => {
+    const format = '%{http_code} %header{beam-error} %header{retry-after}';
+    return (await run(t, 'curl', [...s.curl, '-so', '/dev/null', '-w', format, '--interface', address, s.url + path])).stdout.trim();
+  };
+  for (const address of ['127.0.0.2', '127.0.0.2']) assert.equal(await from(address), '200');
+  for (let i = 0; i < 3; i++) assert.match(await from('127.0.0.2'), /^429 BEAM-4291 /); // takes nothing from the total
+  assert.equal(await from('127.0.0.3'), '200');
+  const [status, code, seconds] = (await from('127.0.0.4', '/more')).split(' ');
+  assert.deepEqual([status, code], ['429', 'BEAM-4293']);
+  assert.ok(Number(seconds) > 1100 && Number(seconds) <= 1200, seconds);
+  const e = await s.agent.event('request', (r) => r.path === '/more');
+  assert.deepEqual([e.status, e.error], [429, 'BEAM-4293']);
+});
+
 test('--max-body', async (t) => {
   const lengths = [];
   const s = await setUp(
@@ -288,6 +304,8 @@ test('rules that are wrong are told at the start', async (t) => {
     [['3000', '--max-body', '10X'], /--max-body: "10X" is no size/],
     [['3000', '--max-body', '99999999999999999999'], /is no size/],
     [['3000', '--rate-limit', '5'], /"5" is no rate/],
+    [['3000', '--rate-limit-total', '9/d'], /"9\/d" is no rate/],
+    [['tcp', '5432', '--rate-limit-total', '9/s'], /--rate-limit-total is not a flag of beam tcp/],
     [['3000', '--request-header', 'Content-Length: 5'], /Content-Length says how messages are framed/],
     [['3000', '--cors', 'app.test'], /"app\.test" is no origin/],
     [['tcp', '5432', '--auth', 'a:b'], /--auth is not a flag of beam tcp/],

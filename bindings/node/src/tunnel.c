@@ -40,6 +40,7 @@ static const struct field policy_fields[] = {
     FIELD(beam_http_policy, "allow", allow, F_TEXT),
     FIELD(beam_http_policy, "deny", deny, F_TEXT),
     FIELD(beam_http_policy, "rateLimit", rate_limit, F_TEXT),
+    FIELD(beam_http_policy, "rateLimitTotal", rate_limit_total, F_TEXT),
     FIELD(beam_http_policy, "maxBody", max_body, F_U64),
     FIELD(beam_http_policy, "requestHeaders", request_headers, F_TEXT),
     FIELD(beam_http_policy, "responseHeaders", response_headers, F_TEXT),

@@ -167,6 +167,8 @@ static void to_service(void *user, struct http_end *front, struct http_head *h, 
     page_answer(r->loop, front, h, r->answer_with, NULL);
     return;
   }
+  if (r->address && policy_answer(r->policy, r->loop, r->address, front, h, &r->refused))
+    return;
   if (forward_to_local(h, NULL, &head))
     return; /* the front says so itself */
   if (!(r->pool2 ? h2_pool_request(r->pool2, &up) : h1_pool_request(r->pool, &up))) {

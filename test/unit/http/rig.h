@@ -68,6 +68,8 @@ struct rig {
   int dial_err; /* every dial fails so; BEAM_AGAIN: it never ends */
   uint64_t dial_timeout;
   struct policy *policy;   /* the owner's rules; NULL: none, as at a relay */
+  const char *address;     /* of the visitor, whom the rules are then asked about first; NULL: are not */
+  enum page refused;       /* ... and what they said last */
   enum page answer_with;   /* the handler answers with this page */
   bool ignore;             /* the handler does nothing */
   struct peer *link_tap;   /* not NULL: the agent's end of the next frames stream is given here */

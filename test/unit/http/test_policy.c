@@ -82,6 +82,7 @@ static void mistakes(void **state) {
       {{.rate_limit = "10/ss"}, BEAM_ERR_INVALID, "10/ss"},
       {{.rate_limit = "-1/s"}, BEAM_ERR_INVALID, "-1/s"},
       {{.rate_limit = "1000001/s"}, BEAM_ERR_INVALID, "1000001/s"},
+      {{.rate_limit_total = "1000"}, BEAM_ERR_INVALID, "1000"},
       {{.cors = ""}, BEAM_ERR_INVALID, "cors"},
       {{.cors = "*,https://a.test"}, BEAM_ERR_INVALID, "\"*\""},
       {{.cors = "https://a.test/"}, BEAM_ERR_INVALID, "a.test/"},
@@ -233,6 +234,75 @@ static void rate_flood(void **state) {
   rate_free(r);
 }
 
+#define ASK "Host: t.test\r\nConnection: close\r\n"
+
+/* One request of this visitor on a connection of its own, `ms` after the one before. */
+struct ask {
+  unsigned ms;
+  const char *visitor, *fields;
+  enum page page;          /* that refuses it; else it is with the service */
+  const char *retry_after; /* NULL: says nothing */
+};
+
+static uint64_t later;
+
+/* The clock of each rig begins anew: the visitor comes when it is as late as for the one before. */
+static int front_later(struct stream *s, const struct front_conf *conf, struct front **out) {
+  rig_wait(conf->user, later);
+  return h1_front_new(s, conf, out);
+}
+
+static void asked(struct policy *p, uint64_t *now, size_t row, const struct ask *a) {
+  char text[300], want[80];
+  later = *now += a->ms;
+  struct rig *r = rig_new_with(DIRECT, front_later);
+  r->policy = p;
+  r->address = a->visitor;
+  str_fmt(text, sizeof text, "GET / HTTP/1.1\r\n" ASK "%s\r\n", a->fields);
+  peer_say(&r->visitor, text);
+  rig_run(r);
+  const char *answer = peer_text(&r->visitor);
+  if (r->refused != a->page || r->dials != (a->page == PAGE_NONE))
+    fail_msg("row %zu: %u, %u dials", row, (unsigned)r->refused, r->dials);
+  str_fmt(want, sizeof want, "Retry-After: %s\r\n", a->retry_after ? a->retry_after : "");
+  if (a->page && !strstr(answer, "Beam-Error: BEAM-"))
+    fail_msg("row %zu: %s", row, answer);
+  if (!strstr(answer, a->retry_after ? want : "Retry-After") != !a->retry_after)
+    fail_msg("row %zu: %s: %s", row, want, answer);
+  rig_free(r);
+}
+
+/* One address may ask twice in a minute, all together three times. Only what reaches the service takes from the total. */
+static void total(void **state) {
+  (void)state;
+  static const struct ask table[] = {
+      {0, "198.51.100.9:1", "", PAGE_ADDRESS, NULL},
+      {0, "192.0.2.1:1", "Content-Length: 9\r\n", PAGE_BODY_TOO_LARGE, NULL},
+      {0, "192.0.2.1:1", "", PAGE_NONE, NULL},
+      {0, "192.0.2.1:1", "", PAGE_RATE, "30"},
+      {0, "192.0.2.1:1", "", PAGE_RATE, "30"},
+      {0, "192.0.2.1:1", "", PAGE_RATE, "30"},
+      {0, "192.0.2.2:1", "", PAGE_NONE, NULL},
+      {0, "192.0.2.3:1", "", PAGE_NONE, NULL},
+      {0, "192.0.2.4:1", "", PAGE_RATE_TOTAL, "20"},
+      {0, "192.0.2.1:1", "", PAGE_RATE, "30"},
+      {5000, "[2001:db8::1]:1", "", PAGE_RATE_TOTAL, "15"},
+      {14000, "192.0.2.5:1", "", PAGE_RATE_TOTAL, "1"},
+      {1000, "192.0.2.5:1", "", PAGE_NONE, NULL},
+      {0, "192.0.2.6:1", "", PAGE_RATE_TOTAL, "20"},
+  };
+  struct beam_http_policy c = BEAM_HTTP_POLICY_INIT;
+  uint64_t now = 0;
+  c.deny = "198.51.100.0/24";
+  c.rate_limit = "2/m";
+  c.rate_limit_total = "3/m";
+  c.max_body = 8;
+  struct policy *p = made(&c);
+  for (size_t i = 0; i < ROWS(table); i++)
+    asked(p, &now, i, &table[i]);
+  policy_unref(p);
+}
+
 static void fields(void **state) {
   (void)state;
   struct edits *e;
@@ -286,9 +356,9 @@ static void origins(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(addresses), cmocka_unit_test(mistakes),
-                                     cmocka_unit_test(older),     cmocka_unit_test(passwords),
-                                     cmocka_unit_test(rates),     cmocka_unit_test(rate_flood),
-                                     cmocka_unit_test(fields),    cmocka_unit_test(origins)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(addresses), cmocka_unit_test(mistakes), cmocka_unit_test(older),
+      cmocka_unit_test(passwords), cmocka_unit_test(rates),    cmocka_unit_test(rate_flood),
+      cmocka_unit_test(total),     cmocka_unit_test(fields),   cmocka_unit_test(origins)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

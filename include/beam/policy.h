@@ -22,7 +22,9 @@ extern "C" {
 struct beam_http_policy {
   size_t size; /* set by BEAM_HTTP_POLICY_INIT */
   /* HTTP tunnels. "USER:PASSWORD", one a line, 64 at most: HTTP Basic (RFC 7617, UTF-8). Others get 401, BEAM-4011. The local service does not see an
-   * Authorization field that was for us. Whoever upgrades (WebSocket) or speaks gRPC passes by the same check. */
+   * Authorization field that was for us. Whoever upgrades (WebSocket) or speaks gRPC passes by the same check. A visitor's
+   * address (IPv6: its /64) may bring ten wrong ones at once, then one each six seconds; while it has used that up, whatever password it brings, also the right one, gets
+   * 429 with Retry-After, BEAM-4294. */
   const char *auth;
   /* Tunnels of every kind but PRIVATE. Addresses and ranges ("203.0.113.9", "10.0.0.0/8", "2001:db8::/32") with commas between, 256 at most. With `allow` nobody else is
    * let in; `deny` beats `allow`. HTTP: 403, BEAM-4031; else the connection is closed, the datagram dropped. The visitor's address is what the relay says. */

@@ -54,7 +54,9 @@
 /* --- visitor controls --- */
 #define LIMIT_POLICY_USERS 64u     /* a team; each costs every request a comparison */
 #define LIMIT_POLICY_PASSWORD 256u /* USER:PASSWORD: more is a mistake */
-#define LIMIT_ADDRESS_RANGES 256u  /* address ranges in a list, which is looked through for each visitor */
+#define LIMIT_PASSWORD_TRIES                                                                                 \
+  10u /* failed passwords of one address a minute: a person mistypes less, a guesser has 14,400 a day */
+#define LIMIT_ADDRESS_RANGES 256u /* address ranges in a list, which is looked through for each visitor */
 #define LIMIT_PROXY_HEADER                                                                                   \
   4096u /* PROXY protocol, version 2: addresses, and TLVs that balancers add; some hundred bytes are common */
 
@@ -62,7 +64,7 @@
 #define LIMIT_POLICY_EDIT_BYTES 4096u /* ... and their text: half of LIMIT_HEAD_ADDED_BYTES */
 #define LIMIT_POLICY_ORIGINS 32u      /* for which CORS is answered */
 #define LIMIT_RATE_VISITORS                                                                                  \
-  16384u /* addresses whose rate is known, 2 MB; of more the longest silent is forgotten */
+  16384u /* addresses whose rate, or failed passwords, are known, 2 MB; of more the longest silent is forgotten */
 
 #define LIMIT_ENCODE_STEP                                                                                    \
   (16u * 1024) /* of a response compressed at once: Brotli keeps 1.4 MiB so, 2.1 MiB with 64 KiB */

@@ -81,9 +81,13 @@ void http_auth_free(struct http_auth *a) {
   free(a);
 }
 
+static bool is_basic(struct span v) {
+  return v.n >= 6 && span_ieq((struct span){v.p, 6}, SPAN("basic "));
+}
+
 /* "Basic TOKEN": the token; empty when it is anything else. */
 static struct span token(struct span v) {
-  if (v.n < 6 || !span_ieq((struct span){v.p, 6}, SPAN("basic ")))
+  if (!is_basic(v))
     return (struct span){"", 0};
   v.p += 6;
   v.n -= 6;
@@ -105,4 +109,11 @@ bool http_auth_ok(const struct http_auth *a, const struct http_head *h) {
   for (size_t i = 0; i < a->n; i++)
     hits |= hash_same(got, a->sums[i]);
   return hits && fields == 1; /* of two, who knows which one the service would have looked at */
+}
+
+bool http_auth_tried(const struct http_head *h) {
+  for (size_t i = 0; i < h->fields_n; i++)
+    if (span_ieq(h->fields[i].name, SPAN("authorization")) && is_basic(h->fields[i].value))
+      return true;
+  return false;
 }

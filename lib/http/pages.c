@@ -72,6 +72,10 @@ static const struct page_entry pages[] = {
     {PAGE_RATE_TOTAL, 429, "Too many visitors",
      "The owner of this tunnel takes only so many requests from all visitors together, and that many came.",
      "Wait a little, then try again. If this happens often, ask the owner for a higher --rate-limit-total."},
+    {PAGE_PASSWORD_TRIES, 429, "Too many wrong passwords",
+     "Too many wrong passwords came from your address. For a short time none is looked at, not even the "
+     "right one.",
+     "Wait a little, then enter the right password, or ask the owner for it."},
     {PAGE_HEAD_TOO_LARGE, 431, "The request's header is too large",
      "The header has more than 64 KiB or more than 128 fields.",
      "Clear the cookies of this site, or send fewer header fields."},

@@ -33,6 +33,7 @@ enum page {
   PAGE_RATE = 4291,           /* more requests than the owner takes from one address: Retry-After */
   PAGE_TOO_MANY = 4292,       /* more requests at once than one address may have: Retry-After */
   PAGE_RATE_TOTAL = 4293,     /* more requests than the owner takes from all visitors together: Retry-After */
+  PAGE_PASSWORD_TRIES = 4294, /* too many failed passwords from one address: Retry-After */
   PAGE_HEAD_TOO_LARGE = 4311, /* 64 KiB or 128 fields exceeded */
   PAGE_INTERNAL = 5001,
   PAGE_UNSUPPORTED = 5011,     /* method or coding that we do not implement */

@@ -17,6 +17,7 @@
 struct policy {
   unsigned refs;
   struct http_auth *auth;       /* NULL: everybody */
+  struct rate *tries;           /* with auth: passwords that failed */
   struct cidr_list allow, deny; /* of allow none: everybody */
   struct rate *rate;            /* what follows: NULL or 0: not asked for */
   struct rate *total;           /* one bucket for everybody */
@@ -38,12 +39,19 @@ static int make_cache(uint64_t bytes, struct cache **out, struct beam_error *err
   return e ? err_set(err, e, NULL, "out of memory") : 0;
 }
 
+static int make_auth(struct policy *p, const char *lines, struct beam_error *err) {
+  int e = http_auth_new(lines, &p->auth, err);
+  if (!e && !(p->tries = rate_of(LIMIT_PASSWORD_TRIES, 60)))
+    e = err_set(err, BEAM_ERR_NOMEM, NULL, "out of memory");
+  return e;
+}
+
 static int parse(struct policy *p, const struct beam_http_policy *c, struct beam_error *err) {
   int e = cidr_list_parse(c->allow, "allow", &p->allow, err);
   if (!e)
     e = cidr_list_parse(c->deny, "deny", &p->deny, err);
   if (!e && c->auth)
-    e = http_auth_new(c->auth, &p->auth, err);
+    e = make_auth(p, c->auth, err);
   if (!e && c->rate_limit)
     e = rate_new(c->rate_limit, &p->rate, err);
   if (!e && c->rate_limit_total)
@@ -89,6 +97,7 @@ void policy_unref(struct policy *p) {
   encode_share_fini(&p->share);
   cache_unref(p->cache);
   http_auth_free(p->auth);
+  rate_free(p->tries);
   rate_free(p->rate);
   rate_free(p->total);
   cors_free(p->cors);
@@ -121,11 +130,27 @@ static enum page refuse(struct policy *p, struct loop *l, const char *visitor, u
   return PAGE_NONE;
 }
 
+/* An address that failed too often gets the same answer whatever it brings: would the right password still pass, a guesser could go on, and lose nothing but the word
+ * for "wrong". Whoever brings none is asked for one as always. */
+static enum page refuse_password(struct policy *p, struct loop *l, const char *visitor,
+                                 const struct http_head *h, unsigned *wait) {
+  bool tried = http_auth_tried(h);
+  if (tried && (*wait = rate_wait(p->tries, visitor, loop_now(l))))
+    return PAGE_PASSWORD_TRIES;
+  if (http_auth_ok(p->auth, h))
+    return PAGE_NONE;
+  if (tried && (*wait = rate_take(p->tries, visitor, loop_now(l)))) /* no memory to count it in */
+    return PAGE_PASSWORD_TRIES;
+  return PAGE_AUTH;
+}
+
 /* The total comes last: what no other rule lets pass must not use it up for those who may. */
-static enum page refuse_more(struct policy *p, struct loop *l, const struct http_head *h, unsigned *wait) {
+static enum page refuse_more(struct policy *p, struct loop *l, const char *visitor, const struct http_head *h,
+                             unsigned *wait) {
   uint64_t length;
-  if (p->auth && !http_auth_ok(p->auth, h))
-    return PAGE_AUTH;
+  enum page page = p->auth ? refuse_password(p, l, visitor, h, wait) : PAGE_NONE;
+  if (page)
+    return page;
   if (p->max_body && !http_length(h, &length) && length > p->max_body)
     return PAGE_BODY_TOO_LARGE;
   if (p->total && (*wait = rate_take(p->total, "", loop_now(l))))
@@ -157,7 +182,7 @@ bool policy_answer(struct policy *p, struct loop *l, const char *visitor, struct
     return true;
   }
   if (!*refused)
-    *refused = refuse_more(p, l, h, &wait);
+    *refused = refuse_more(p, l, visitor, h, &wait);
   if (*refused)
     say(p, l, front, h, *refused, wait);
   return *refused != PAGE_NONE;

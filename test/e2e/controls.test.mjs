@@ -92,6 +92,28 @@ test('--auth', async (t) => {
   });
 });
 
+test('wrong passwords', async (t) => {
+  const s = await setUp(t, what, { agentArgs: ['--auth', 'ada:right'] });
+  const from = async (address, pair, path = '/') => {
+    const format = '%{http_code} %header{beam-error} %header{retry-after}';
+    const auth = pair ? ['-u', pair] : [];
+    return (await run(t, 'curl', [...s.curl, '-so', '/dev/null', '-w', format, '--interface', address, ...auth, s.url + path])).stdout.trim();
+  };
+  const began = performance.now();
+  for (let i = 0; i < 10; i++) assert.equal(await from('127.0.0.2', `ada:wrong${i}`), '401 BEAM-4011');
+  let n = 10; // a slow machine: one more each six seconds
+  for (const most = 100; n < most && /^401/.test(await from('127.0.0.2', 'ada:wrong')); n++);
+  assert.ok(n <= 10 + (performance.now() - began) / 6000, `${n} passwords`);
+  // Nor is the right one looked at, unless the six seconds just went by: then a wrong one uses them up.
+  let right;
+  for (let i = 0; i < 5 && (right = await from('127.0.0.2', 'ada:right', '/locked')) === '200'; i++) await from('127.0.0.2', 'ada:wrong');
+  assert.match(right, /^429 BEAM-4294 [1-6]$/);
+  assert.equal(await from('127.0.0.2'), '401 BEAM-4011');
+  assert.equal(await from('127.0.0.3', 'ada:right'), '200');
+  const e = await s.agent.event('request', (r) => r.path === '/locked' && r.status === 429);
+  assert.equal(e.error, 'BEAM-4294');
+});
+
 test('passwords from the environment and a file', async (t) => {
   const dir = tempDir(t);
   const origin = await serve(t, what);

@@ -303,6 +303,75 @@ static void total(void **state) {
   policy_unref(p);
 }
 
+#define RIGHT "Authorization: Basic YWRhOnJpZ2h0\r\n" /* ada:right */
+#define WRONG "Authorization: Basic YWRhOndyb25n\r\n" /* ada:wrong */
+#define BEARER "Authorization: Bearer YWRhOnJpZ2h0\r\n"
+
+static void tries(void **state) {
+  (void)state;
+  static const struct ask table[] = {
+      {0, "192.0.2.1:1", RIGHT, PAGE_PASSWORD_TRIES, "6"}, /* or it would tell which one is right */
+      {0, "192.0.2.1:2", WRONG, PAGE_PASSWORD_TRIES, "6"},
+      {0, "192.0.2.1:2", RIGHT RIGHT, PAGE_PASSWORD_TRIES, "6"},
+      {0, "192.0.2.1:1", "", PAGE_AUTH, NULL},
+      {0, "192.0.2.1:1", BEARER, PAGE_AUTH, NULL},
+      {0, "192.0.2.2:1", RIGHT, PAGE_NONE, NULL}, /* nobody else is meant */
+      {5999, "192.0.2.1:1", RIGHT, PAGE_PASSWORD_TRIES, "1"},
+      {1, "192.0.2.1:1", RIGHT, PAGE_NONE, NULL},
+      {0, "192.0.2.1:1", RIGHT, PAGE_NONE, NULL}, /* the right one costs nothing */
+      {0, "192.0.2.1:1", WRONG, PAGE_AUTH, NULL},
+      {0, "192.0.2.1:1", RIGHT, PAGE_PASSWORD_TRIES, "6"},
+      {6000, "192.0.2.1:1", BEARER WRONG, PAGE_AUTH, NULL}, /* behind another scheme it counts too */
+      {0, "192.0.2.1:1", RIGHT, PAGE_PASSWORD_TRIES, "6"},
+      {60000, "192.0.2.1:1", RIGHT, PAGE_NONE, NULL},
+  };
+  struct beam_http_policy c = BEAM_HTTP_POLICY_INIT;
+  uint64_t now = 0;
+  c.auth = "ada:right";
+  struct policy *p = made(&c);
+  for (size_t i = 0; i < 2 * LIMIT_PASSWORD_TRIES; i++) /* every second one brings no password: not counted */
+    asked(p, &now, i, &(struct ask){0, "192.0.2.1:9", i % 2 ? WRONG : BEARER, PAGE_AUTH, NULL});
+  for (size_t i = 0; i < ROWS(table); i++)
+    asked(p, &now, i, &table[i]);
+  policy_unref(p);
+}
+
+/* A subscriber's IPv6 addresses are one; others next to it are not. */
+static void tries_v6(void **state) {
+  (void)state;
+  struct beam_http_policy c = BEAM_HTTP_POLICY_INIT;
+  uint64_t now = 0;
+  c.auth = "ada:right";
+  struct policy *p = made(&c);
+  for (size_t i = 0; i < LIMIT_PASSWORD_TRIES; i++) {
+    char v[40];
+    str_fmt(v, sizeof v, "[2001:db8::%zx]:1", i + 1);
+    asked(p, &now, i, &(struct ask){0, v, WRONG, PAGE_AUTH, NULL});
+  }
+  asked(p, &now, 0, &(struct ask){0, "[2001:db8::ffff:1]:1", RIGHT, PAGE_PASSWORD_TRIES, "6"});
+  asked(p, &now, 1, &(struct ask){0, "[2001:db8:0:1::1]:1", RIGHT, PAGE_NONE, NULL});
+  policy_unref(p);
+}
+
+/* Asking how long to wait neither takes nor remembers. */
+static void rate_asked(void **state) {
+  (void)state;
+  struct rate *r = rate_of(2, 60);
+  assert_non_null(r);
+  for (int i = 0; i < 5; i++)
+    assert_int_equal(rate_wait(r, "192.0.2.1:1", 1000000), 0);
+  assert_int_equal(rate_rows(r), 0);
+  assert_int_equal(rate_take(r, "192.0.2.1:1", 1000000), 0);
+  assert_int_equal(rate_wait(r, "192.0.2.1:1", 1000000), 0);
+  assert_int_equal(rate_take(r, "192.0.2.1:1", 1000000), 0);
+  assert_int_equal(rate_wait(r, "192.0.2.1:1", 1000000), 30);
+  assert_int_equal(rate_wait(r, "192.0.2.1:1", 1029999), 1);
+  assert_int_equal(rate_wait(r, "192.0.2.1:1", 1030000), 0);
+  assert_int_equal(rate_wait(r, "192.0.2.2:1", 1000000), 0);
+  assert_int_equal(rate_rows(r), 1);
+  rate_free(r);
+}
+
 static void fields(void **state) {
   (void)state;
   struct edits *e;
@@ -357,8 +426,9 @@ static void origins(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(addresses), cmocka_unit_test(mistakes), cmocka_unit_test(older),
-      cmocka_unit_test(passwords), cmocka_unit_test(rates),    cmocka_unit_test(rate_flood),
-      cmocka_unit_test(total),     cmocka_unit_test(fields),   cmocka_unit_test(origins)};
+      cmocka_unit_test(addresses),  cmocka_unit_test(mistakes), cmocka_unit_test(older),
+      cmocka_unit_test(passwords),  cmocka_unit_test(rates),    cmocka_unit_test(rate_flood),
+      cmocka_unit_test(rate_asked), cmocka_unit_test(total),    cmocka_unit_test(tries),
+      cmocka_unit_test(tries_v6),   cmocka_unit_test(fields),   cmocka_unit_test(origins)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,6 +106,7 @@ int h1_pool_new(const struct h1_pool_conf *conf, struct h1_pool **out) {
     p->conf.dialer = &p->plain.d;
   p->scratch = evbuffer_new();
   timer_init(&p->sweep, conf->loop, on_sweep, p);
+  gate_init(&p->gate, conf->loop);
   if (!p->conf.host || !p->scratch) {
     h1_pool_free(p);
     return BEAM_ERR_NOMEM;
@@ -128,6 +129,7 @@ void h1_pool_free(struct h1_pool *p) {
   while (p->idle)
     conn_close(p->idle, 0);
   timer_stop(&p->sweep);
+  gate_fini(&p->gate);
   if (p->scratch)
     evbuffer_free(p->scratch);
   free((char *)p->conf.host);

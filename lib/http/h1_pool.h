@@ -2,6 +2,7 @@
 #ifndef HTTP_H1_POOL_H
 #define HTTP_H1_POOL_H
 
+#include "http/gate.h"
 #include "http/h1_body.h"
 #include "http/h1_upstream.h"
 
@@ -23,6 +24,7 @@ struct h1_pool {
   struct conn *idle; /* last in, first out: the surplus ages and goes */
   size_t idle_n;
   struct request *requests;
+  struct gate gate; /* how many of them go at once */
   struct loop_timer sweep;
 };
 

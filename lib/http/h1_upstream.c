@@ -1,6 +1,6 @@
 /* h1_upstream.c: one exchange with the local service.
  *
- *           head()              dialled                 response head              both complete
+ *       head(), gate            dialled                 response head              both complete
  *   NEW ─────────────► DIALLING ─────────► SENT ─────────────────────► ANSWERED ──────────────────► freed; its connection is kept or closed
  *    └─ idle connection ────────────────────►│ closed before a byte came, reused, safe: once more, over a fresh connection
  */
@@ -20,6 +20,7 @@ struct request {
   struct http_end end;
   struct h1_pool *pool; /* NULL: it is gone */
   struct request *next, **link;
+  struct gate_pass pass;
   struct conn *c;
   struct dial *dial;
   struct loop_task step;
@@ -36,6 +37,7 @@ struct request {
   uint64_t idle_ms; /* how long the service keeps the connection; 0: not at all */
   unsigned depth, infos;
   enum page failing; /* the front broke the rules: fail once off its stack */
+  bool begun;        /* through the gate */
   bool dead;
   bool is_head; /* HEAD */
   bool safe;    /* idempotent and without a body: may be sent again */
@@ -47,6 +49,7 @@ struct request {
   bool resp_done;
 };
 
+static void begin(struct request *r);
 static void dial(struct request *r);
 
 /* --- life --- */
@@ -58,6 +61,8 @@ static void unlink_request(struct request *r) {
       r->next->link = r->link;
   }
   r->link = NULL;
+  if (r->pool)
+    gate_leave(&r->pool->gate, &r->pass);
   r->pool = NULL;
 }
 
@@ -222,6 +227,8 @@ static void read_body(struct request *r) {
 static void work(struct request *r) {
   if (r->failing && !r->dead)
     request_fail(r, r->failing);
+  if (!r->dead && !r->begun && r->pass.place == GATE_INSIDE)
+    begin(r);
   if (r->dead || !r->c)
     return;
   bool flushed = h1_out_flush(&r->c->out);
@@ -333,6 +340,15 @@ static void dial(struct request *r) {
   soon(r);
 }
 
+static void begin(struct request *r) {
+  struct conn *c = r->preface ? NULL : pool_take(r->pool);
+  r->begun = true;
+  if (c)
+    use(r, c);
+  else
+    dial(r);
+}
+
 /* The head in HTTP/1.1, into r->bytes. */
 static int write_head(struct request *r, const struct http_head *h) {
   enum { ADDED = 3 };
@@ -393,11 +409,8 @@ static void on_head(struct http_end *e, const struct http_head *h, bool more) {
     soon(r);
     return;
   }
-  struct conn *c = r->preface ? NULL : pool_take(r->pool);
-  if (c)
-    use(r, c);
-  else
-    dial(r);
+  if (gate_enter(&r->pool->gate, &r->pass, &r->step))
+    begin(r);
 }
 
 static size_t on_room(struct http_end *e) {

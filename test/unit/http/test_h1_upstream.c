@@ -396,6 +396,63 @@ static void hostile_front(void **state) {
   }
 }
 
+/* --- bursts --- */
+
+enum { BURST = LIMIT_UPSTREAM_BURST };
+
+/* As many as go at once, on their way to a service that does not accept; one more behind them, which would be accepted. */
+static struct rig *burst(struct scripted front[BURST + 1]) {
+  struct rig *r = rig_new(DIRECT);
+  struct http_head h = {.minor = 1, .method = SPAN("GET"), .authority = SPAN("t.test"), .target = SPAN("/")};
+  r->dial_err = BEAM_AGAIN;
+  for (unsigned i = 0; i <= BURST; i++) {
+    struct http_end *up;
+    front[i] = (struct scripted){{&scripted_ops, NULL}, 0};
+    assert_int_equal(h1_pool_request(r->pool, &up), 0);
+    http_join(&front[i].end, up);
+    if (i == BURST)
+      r->dial_err = 0;
+    http_send_head(&front[i].end, &h, false);
+  }
+  rig_run(r);
+  assert_int_equal(r->dials, 0);
+  return r;
+}
+
+static void burst_end(struct rig *r, struct scripted front[BURST + 1]) {
+  for (unsigned i = 0; i <= BURST; i++)
+    if (front[i].end.peer)
+      http_send_abort(&front[i].end, PAGE_VISITOR_GONE);
+  rig_free(r);
+}
+
+static void waits_its_turn(void **state) {
+  (void)state;
+  static struct scripted front[BURST + 1];
+  struct rig *r = burst(front);
+  http_send_abort(&front[3].end, PAGE_VISITOR_GONE); /* one is done */
+  rig_run(r);
+  assert_int_equal(r->dials, 1);
+  burst_end(r, front);
+  r = burst(front);
+  rig_wait(r, LIMIT_UPSTREAM_BURST_MS - 1);
+  assert_int_equal(r->dials, 0);
+  rig_wait(r, 1); /* they are slow */
+  assert_int_equal(r->dials, 1);
+  burst_end(r, front);
+  r = burst(front);
+  http_send_abort(&front[BURST].end, PAGE_VISITOR_GONE); /* tired of waiting */
+  rig_wait(r, 2 * LIMIT_UPSTREAM_BURST_MS);
+  assert_int_equal(r->dials, 0);
+  burst_end(r, front);
+  r = burst(front); /* the pool goes while it waits */
+  h1_pool_free(r->pool);
+  r->pool = NULL;
+  for (unsigned i = 0; i <= BURST; i++)
+    assert_int_equal(front[i].aborted, PAGE_INTERNAL);
+  rig_free(r);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(dial_fails),
@@ -411,6 +468,7 @@ int main(void) {
       cmocka_unit_test(stale),
       cmocka_unit_test(not_again_after_a_byte),
       cmocka_unit_test(hostile_front),
+      cmocka_unit_test(waits_its_turn),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -235,13 +236,30 @@ static void stop(void *user) {
   beam_loop_post(run->loop, stop_loop, run->loop);
 }
 
-static void purge_loop(void *arg) {
-  beam_tunnel_purge(((struct running *)arg)->tunnel, NULL);
+struct purging {
+  struct running *run;
+  char *path; /* NULL: everything */
+};
+
+static void purge_free(struct purging *p) {
+  free(p->path);
+  free(p);
 }
 
-static void purge(void *user) {
+static void purge_loop(void *arg) {
+  struct purging *p = arg;
+  beam_tunnel_purge(p->run->tunnel, p->path);
+  purge_free(p);
+}
+
+static void purge(void *user, const char *path) {
   struct running *run = user;
-  beam_loop_post(run->loop, purge_loop, run);
+  struct purging *p = calloc(1, sizeof *p);
+  if (!p)
+    return;
+  p->run = run;
+  if ((path && !(p->path = strdup(path))) || beam_loop_post(run->loop, purge_loop, p))
+    purge_free(p);
 }
 
 /* ---- start and end ------------------------------------------------------------------------------------------------ */

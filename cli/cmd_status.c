@@ -143,27 +143,40 @@ static void choose(void *user, const char *path, const char *status) {
     keep(c, path, name[0] ? name : "(connecting)");
 }
 
-/* Stop or purge all that were chosen. */
-static int end(const struct chosen *c, struct output *out, bool purge) {
+/* What is asked of all that were chosen: their end, or to purge this path (NULL: everything). */
+struct wish {
+  bool purge;
+  const char *path;
+};
+
+static void tell(struct output *out, const struct wish *w, const char *label) {
+  struct json j;
+  if (!out->json) {
+    out_line(out, "%s %s%s%s", w->purge ? "Purged" : "Stopped", w->path ? w->path : "", w->path ? " of " : "",
+             label);
+    return;
+  }
+  json_open(&j);
+  json_text(&j, "event", w->purge ? "purged" : "stopped");
+  json_text(&j, "name", label);
+  if (w->path)
+    json_text(&j, "path", w->path);
+  out_json(out, &j);
+}
+
+static int end(const struct chosen *c, struct output *out, const struct wish *w) {
   struct beam_error e = BEAM_ERROR_INIT;
   int status = CLI_OK;
   for (size_t i = 0; i < c->n; i++) {
-    if ((purge ? control_purge : control_stop)(c->paths[i], &e) != 0) {
+    if (w->purge ? control_purge(c->paths[i], w->path, &e) : control_stop(c->paths[i], &e))
       status = report(out, &e);
-    } else if (out->json) {
-      struct json j;
-      json_open(&j);
-      json_text(&j, "event", purge ? "purged" : "stopped");
-      json_text(&j, "name", c->labels[i]);
-      out_json(out, &j);
-    } else {
-      out_line(out, "%s %s", purge ? "Purged" : "Stopped", c->labels[i]);
-    }
+    else
+      tell(out, w, c->labels[i]);
   }
   return status;
 }
 
-static int each(struct options *o, const struct cli_env *env, struct output *out, bool purge) {
+static int each(struct options *o, const struct cli_env *env, struct output *out, const struct wish *w) {
   struct beam_error e = BEAM_ERROR_INIT;
   struct chosen c = {.o = o};
   int status, n = control_each(env, choose, &c, &e);
@@ -173,7 +186,7 @@ static int each(struct options *o, const struct cli_env *env, struct output *out
     fail(&e, BEAM_ERR_NOMEM, NULL, "out of memory");
     status = report(out, &e);
   } else {
-    status = end(&c, out, purge);
+    status = end(&c, out, w);
     for (unsigned i = 0; i < o->n_args; i++) {
       if (c.found[i])
         continue;
@@ -194,9 +207,23 @@ static int each(struct options *o, const struct cli_env *env, struct output *out
 }
 
 int cmd_stop(struct options *o, const struct cli_env *env, struct output *out) {
-  return each(o, env, out, false);
+  return each(o, env, out, &(struct wish){false, NULL});
 }
 
 int cmd_purge(struct options *o, const struct cli_env *env, struct output *out) {
-  return each(o, env, out, true);
+  struct beam_error e = BEAM_ERROR_INIT;
+  struct wish w = {true, NULL};
+  unsigned names = 0;
+  for (unsigned i = 0; i < o->n_args; i++) { /* no name begins with a slash */
+    if (o->args[i][0] != '/') {
+      o->args[names++] = o->args[i];
+    } else if (w.path) {
+      fail(&e, BEAM_ERR_INVALID, "beam purge shop /assets", "beam purge takes one path at a time");
+      return report(out, &e);
+    } else {
+      w.path = o->args[i];
+    }
+  }
+  o->n_args = names;
+  return each(o, env, out, &w);
 }

@@ -118,6 +118,12 @@ static bool may_ask(int fd) {
   return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 && (who.uid == getuid() || who.uid == 0);
 }
 
+static void purge(struct control *c, const char *request, struct json *j) {
+  char path[LINE_BYTES]; /* no value is longer than its line */
+  c->ops.purge(c->ops.user, json_get(request, "path", path, sizeof path) ? path : NULL);
+  json_flag(j, "ok", true);
+}
+
 static void answer(struct control *c, int fd) {
   char line[LINE_BYTES], cmd[32];
   struct json j;
@@ -131,7 +137,7 @@ static void answer(struct control *c, int fd) {
   if (stop)
     json_flag(&j, "ok", true);
   else if (strcmp(cmd, "purge") == 0 && c->ops.purge)
-    json_flag(&j, "ok", true), c->ops.purge(c->ops.user);
+    purge(c, line, &j);
   else if (strcmp(cmd, "status") == 0)
     c->ops.status(c->ops.user, &j);
   else
@@ -307,20 +313,36 @@ int control_each(const struct cli_env *env, control_fn fn, void *user, struct be
   return n;
 }
 
-int control_purge(const char *socket_path, struct beam_error *e) {
-  static const char request[] = "{\"cmd\":\"purge\"}\n";
+static int purge_at(const char *socket_path, const struct json *request, struct beam_error *e) {
   char line[LINE_BYTES], ok[8];
+  if (request->broken)
+    return fail(e, BEAM_ERR_NOMEM, NULL, "out of memory");
+  if (request->length >= LINE_BYTES)
+    return fail(e, BEAM_ERR_INVALID, "give a shorter one: what is under it is purged too",
+                "the path is too long");
   int fd = connect_to(socket_path);
   if (fd < 0)
     return errno == ECONNREFUSED || errno == ENOENT
                ? 0
                : fail(e, BEAM_ERR_SYSTEM, NULL, "cannot reach %.200s: %s", socket_path, strerror(errno));
   int r = 0;
-  if (!send_all(fd, request, sizeof request - 1) || !receive_line(fd, line, sizeof line))
+  if (!send_all(fd, request->text, request->length) || !receive_line(fd, line, sizeof line))
     r = fail(e, BEAM_ERR_TIMEOUT, NULL, "the beam at %.200s does not answer", socket_path);
   else if (!json_get(line, "ok", ok, sizeof ok))
     r = fail(e, BEAM_ERR_UNSUPPORTED, "only tunnels of beam http have one", "there is no cache to purge");
   close(fd);
+  return r;
+}
+
+int control_purge(const char *socket_path, const char *path, struct beam_error *e) {
+  struct json j;
+  json_open(&j);
+  json_text(&j, "cmd", "purge");
+  if (path)
+    json_text(&j, "path", path);
+  json_close(&j);
+  int r = purge_at(socket_path, &j, e);
+  json_free(&j);
   return r;
 }
 

@@ -100,8 +100,9 @@ const struct cmd cmd_table[] = {
     {"status", CMD_STATUS, "beam status", "show what runs on this machine", false},
     {"stop", CMD_STOP, "beam stop [NAME...]", "end all tunnels, or those named; a relay by its domain",
      false},
-    {"purge", CMD_PURGE, "beam purge [NAME...]",
-     "empty the caches of all tunnels, or of those named (--cache)", false},
+    {"purge", CMD_PURGE, "beam purge [NAME...] [/PATH]",
+     "empty the caches of all tunnels, or of those named (--cache); /PATH: only that and what is under it",
+     false},
     {"help", CMD_HELP, "beam help [COMMAND]", "what a command takes", false},
 };
 const size_t cmd_count = sizeof cmd_table / sizeof *cmd_table;

@@ -194,6 +194,35 @@ test('what is kept, and what is not', async (t) => {
   });
 });
 
+test('beam purge of one path', async (t) => {
+  const o = service();
+  const s = await setUp(t, o.listener, { agentArgs: ['--cache', '1M'] });
+  const env = cleanEnv(s.dir);
+  const urls = ['/a', '/a/b', '/ab', '/c'].map((path) => target(path));
+  const state = async (url) => (await s.visit(url)).headers['cache-status'];
+  for (const url of urls) await s.visit(url);
+  for (const url of urls) assert.equal(await state(url), 'Beam; hit');
+  const name = new URL(s.url).hostname.split('.')[0];
+
+  for (const [args, says] of [
+    [[name, '/a', '/c'], /one path at a time/],
+    [['nobody', '/a'], /nothing here runs under the name "nobody"/],
+    [[`/${'a'.repeat(5000)}`], /the path is too long/],
+  ]) {
+    const r = await runBeam(t, ['purge', ...args], env);
+    assert.notEqual(r.code, 0);
+    assert.match(r.stderr, says);
+  }
+  for (const url of urls) assert.equal(await state(url), 'Beam; hit');
+
+  const r = await runBeam(t, ['purge', name, '/a', '--json'], env);
+  assert.equal(r.code, 0, r.stderr);
+  assert.equal(JSON.parse(r.stdout).path, '/a');
+  assert.deepEqual(await until(async () => ((await state(urls[0])) === 'Beam; fwd=miss' ? 'gone' : null), 'it is forgotten'), 'gone');
+  assert.deepEqual([await state(urls[1]), await state(urls[2]), await state(urls[3])], ['Beam; fwd=miss', 'Beam; hit', 'Beam; hit']);
+  assert.match((await runBeam(t, ['purge', '/c'], env)).stdout, /^Purged \/c of /);
+});
+
 test('it stays as small as it was told', async (t) => {
   const o = service();
   const s = await setUp(t, o.listener, { agentArgs: ['--cache', '1M', '--auth', 'ada:one'] });

@@ -20,7 +20,7 @@
 #define LIMIT_UPSTREAM_BURST                                                                                 \
   128u /* requests begun at one local service and not done: a thousand at once cost the agent a fifth more time each, and overflow a backlog */
 #define LIMIT_UPSTREAM_BURST_MS                                                                              \
-  10u /* such a request counts for so long: a service that is slower still gets 12,800 a second */
+  5u /* such a request counts for so long: a service that is slower still gets 25,600 a second */
 #define LIMIT_UPSTREAM_INFOS                                                                                 \
   32u /* informational responses before a final one: early hints come in twos and threes */
 #define LIMIT_UPSTREAM_HEAD_MS 120000u /* first byte of the response: long polls and debuggers are slow */

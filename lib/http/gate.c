@@ -26,6 +26,8 @@ static void next_in(struct gate *g) {
 
 /* Until the first of those inside has been there long enough. Without memory for a timer nobody waits. */
 static bool watch(struct gate *g) {
+  if (!g->inside)
+    return false;
   uint64_t been = loop_now(g->timer.loop) - g->inside->since;
   uint64_t left = been < LIMIT_UPSTREAM_BURST_MS ? LIMIT_UPSTREAM_BURST_MS - been : 0;
   return timer_set(&g->timer) || !timer_start(&g->timer, left);

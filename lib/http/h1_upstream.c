@@ -225,8 +225,10 @@ static void read_body(struct request *r) {
 }
 
 static void work(struct request *r) {
-  if (r->failing && !r->dead)
+  if (r->failing && !r->dead) {
     request_fail(r, r->failing);
+    return;
+  }
   if (!r->dead && !r->begun && r->pass.place == GATE_INSIDE)
     begin(r);
   if (r->dead || !r->c)
